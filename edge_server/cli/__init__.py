@@ -1,0 +1,1 @@
+"""The `svc-edge` command, one module per sub-command."""

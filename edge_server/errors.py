@@ -1,0 +1,95 @@
+"""The error tree: everything this package raises on purpose derives from EdgeError.
+
+The edge of each role translates: the command line to exit codes, worker and
+sidecar to the reasons of ``http/reasons.py``. Knows no process and does no I/O.
+"""
+
+from __future__ import annotations
+
+
+class EdgeError(Exception):
+    """Base of what this package raises on purpose; ends a process with `exit_code`."""
+
+    exit_code = 1
+
+
+class ConfigError(EdgeError):
+    """A setting that cannot be used: names key, value, file and line, and the remedy."""
+
+    exit_code = 78  # EX_CONFIG of sysexits.h
+
+
+class PackError(EdgeError):
+    """A pack that cannot be mounted.
+
+    Args:
+        pack: the pack's path as configured.
+        reason: what is wrong, in words an operator can act on.
+        offset: byte position in the archive where it was found, if there is one.
+    """
+
+    exit_code = 78
+
+    def __init__(self, pack: str, reason: str, offset: int | None = None) -> None:
+        self.pack = pack
+        self.reason = reason
+        self.offset = offset
+        place = "" if offset is None else f" at byte {offset}"
+        super().__init__(f"pack {pack}{place}: {reason}")
+
+
+class ResourceError(EdgeError):
+    """A port, shared memory or another thing of the machine that is not to be had."""
+
+    exit_code = 69  # EX_UNAVAILABLE of sysexits.h
+
+
+class Rejection(EdgeError):
+    """A refused request. Subclasses fix `status` and `reason` (contract, section 1).
+
+    Args:
+        detail: for the log only; it never reaches a client.
+        headers: response fields that the refusal must carry, e.g. Content-Range.
+    """
+
+    status = 500
+    reason = "internal"
+    retry_after: int | None = None
+
+    def __init__(self, detail: str = "", headers: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(detail or self.reason)
+        self.headers = headers
+
+
+class BadRequest(Rejection):
+    status, reason = 400, "bad_request"
+
+
+class NotFound(Rejection):
+    status, reason = 404, "not_found"
+
+
+class MethodNotAllowed(Rejection):
+    status, reason = 405, "method"
+
+
+class NotAcceptable(Rejection):
+    status, reason = 406, "not_acceptable"
+
+
+class PreconditionFailed(Rejection):
+    status, reason = 412, "precondition"
+
+
+class RangeNotSatisfiable(Rejection):
+    status, reason = 416, "invalid_range"
+
+
+class PackUnreadable(Rejection):
+    """The file behind an entry is gone, changed, short, or fails to read."""
+
+    status, reason, retry_after = 503, "pack_io", 1
+
+
+class Draining(Rejection):
+    status, reason, retry_after = 503, "draining", 1

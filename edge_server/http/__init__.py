@@ -1,0 +1,1 @@
+"""Pure HTTP semantics: no I/O, no process."""

@@ -1,0 +1,1 @@
+"""Metrics, logs and readiness as every process reports them."""

@@ -1,0 +1,1 @@
+"""Packs behind one reader protocol. Knows no process."""

@@ -1,0 +1,51 @@
+"""What the supervisor hands to a process that it forks.
+
+The command line passes the supervisor the entry points of worker and sidecar as
+`Roles`, so that no role imports another. A brief is made before the fork and
+inherited by it; nothing in it is pickled.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edge_server.config.schema import Config
+from edge_server.shm.catalog import Catalog
+from edge_server.shm.scoreboard import Scoreboard
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """What one child needs to know.
+
+    Attributes:
+        slot: number of the worker slot; -1 for the sidecar.
+        identity: names this process among all live ones in metrics files and
+            scoreboard rows, e.g. ``3a`` or ``sidecar-b``; never with an underscore.
+        row: index of this process's own row in the scoreboard.
+        cpu: the one CPU it is pinned to; None leaves the inherited affinity.
+        listener: the listening socket of its slot, owned by the supervisor.
+        addresses: bound addresses as shown to people, (asset plane, admin plane).
+        metrics_dir: folder of the prometheus multiprocess files, on tmpfs.
+    """
+
+    slot: int
+    identity: str
+    row: int
+    cpu: int | None
+    listener: socket.socket
+    addresses: tuple[str, str]
+    metrics_dir: str
+    config: Config
+    catalog: Catalog
+    scoreboard: Scoreboard
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """Entry points of the children; each returns the exit code of its process."""
+
+    worker: Callable[[Brief], int]
+    sidecar: Callable[[Brief], int]

@@ -1,0 +1,1 @@
+"""Shared-memory structures, each with one writer. Knows bytes and generations only."""

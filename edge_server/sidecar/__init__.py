@@ -1,0 +1,1 @@
+"""The sidecar: the admin plane and the aggregation of metrics."""

@@ -1,0 +1,1 @@
+"""The supervisor: forks, pins and watches; serves nothing."""

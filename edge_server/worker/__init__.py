@@ -1,0 +1,1 @@
+"""The worker: bjoern, the hit path and the Falcon app of the asset plane."""
