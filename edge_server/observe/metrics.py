@@ -1,0 +1,197 @@
+"""Every metric of this version, declared once: name, labels, buckets, a sentence for the operator.
+
+Process      any; counters and histograms live in one file a process and kind, gauges are
+             read from the scoreboard when the sidecar is scraped, so none outlives its process.
+Memory       the files of prometheus_client's multiprocess mode in PROMETHEUS_MULTIPROC_DIR,
+             64 KiB each and sparse, named by identity (``3a``), never by pid.
+Consistency  one writer a file: a value is read back when its identity is taken again, so a
+             total never goes backwards. A reader may see values of different ticks.
+Lifetime     the folder is the supervisor's; files stay until it goes.
+
+prometheus_client is imported by the first call that needs it: it reads the environment then.
+``python -m edge_server.observe.metrics`` prints docs/METRICS.md.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from prometheus_client import Counter, Histogram
+
+COUNTER, HISTOGRAM, GAUGE = "counter", "histogram", "gauge"
+
+ASSETS, HEALTHZ, READYZ, OTHER = "/edge/assets", "/healthz", "/readyz", "other"
+ROUTES = (ASSETS, HEALTHZ, READYZ, OTHER)
+METHODS = ("GET", "HEAD", "OPTIONS", OTHER)
+COMPONENTS = ("worker", "sidecar")
+
+# Doubling steps around the objectives (p95 40 ms, p99 80 ms); finer below, where hits are.
+LATENCY_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12)
+
+
+class Declared(NamedTuple):
+    """One metric. `labels` are pairs of a label and what its values can be."""
+
+    name: str
+    kind: str
+    help: str
+    labels: tuple[tuple[str, str], ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+_ROUTE = ("route", ", ".join(f"`{route}`" for route in ROUTES))
+_METHOD = ("method", ", ".join(f"`{method}`" for method in METHODS))
+_SLOT = ("slot", "number of the worker slot, from 0")
+
+DECLARED = (
+    Declared(
+        "http_requests_total",
+        COUNTER,
+        "Requests answered on the asset plane; refused ones are among them.",
+        (_ROUTE, _METHOD, ("status", "HTTP status code")),
+    ),
+    Declared(
+        "request_latency_seconds",
+        HISTOGRAM,
+        "Time from taking up a request until its answer was handed over for sending.",
+        (_ROUTE, _METHOD),
+        LATENCY_BUCKETS_S,
+    ),
+    Declared(
+        "inflight_requests",
+        GAUGE,
+        "Requests being answered by all workers together.",
+        (("route", f"`{ASSETS}`"),),
+    ),
+    Declared(
+        "edge_inflight",
+        GAUGE,
+        "Requests being answered at an endpoint; compare with ingress.max_inflight to scale.",
+        (("endpoint", "`assets`, `admin`"),),
+    ),
+    Declared(
+        "rejected_total",
+        COUNTER,
+        "Requests refused, by the reason that X-Reason told the client.",
+        (("reason", "a reason of the HTTP contract, e.g. `not_found`, `invalid_range`, `pack_io`"),),
+    ),
+    Declared(
+        "edge_cache_hits_total",
+        COUNTER,
+        "Requests answered from what is held locally.",
+        (("kind", "`pack`"), ("range", "`true` for a partial answer (206), else `false`")),
+    ),
+    Declared(
+        "edge_range_requests_total",
+        COUNTER,
+        "Range requests that were answered in part (206) or could not be satisfied (416).",
+        (("result", "`206`, `416`"),),
+    ),
+    Declared("edge_bytes_out_total", COUNTER, "Bytes of answer bodies, without headers.", (_ROUTE,)),
+    Declared("edge_bytes_in_total", COUNTER, "Bytes of request bodies, without headers.", (_ROUTE,)),
+    Declared(
+        "service_restarts_total",
+        COUNTER,
+        "Processes replaced because they ended without being told to.",
+        (("component", ", ".join(f"`{component}`" for component in COMPONENTS)),),
+    ),
+    Declared("edge_worker_up", GAUGE, "1 while a worker of the slot takes requests, else 0.", (_SLOT,)),
+    Declared(
+        "edge_worker_loop_lag_seconds",
+        GAUGE,
+        "How late the last tick of the slot's worker came: time during which it served nobody else.",
+        (_SLOT,),
+    ),
+    Declared("edge_generation", GAUGE, "Number of the configuration, with its packs, that is being served."),
+    Declared("edge_ready", GAUGE, "1 while every readiness gate holds, else 0; /readyz names the missing."),
+    Declared(
+        "edge_build_info",
+        GAUGE,
+        "Always 1; the labels tell what is running.",
+        (("version", "of svc-edge"), ("python", "version of the interpreter"), ("mode", "`offline`, `live`")),
+    ),
+)
+
+
+class Metrics:
+    """The counters and histograms of this process, each under the name it is declared with."""
+
+    http_requests_total: Counter
+    request_latency_seconds: Histogram
+    rejected_total: Counter
+    edge_cache_hits_total: Counter
+    edge_range_requests_total: Counter
+    edge_bytes_out_total: Counter
+    edge_bytes_in_total: Counter
+    service_restarts_total: Counter
+
+    def __init__(self) -> None:
+        from prometheus_client import CollectorRegistry, Counter, Histogram
+
+        registry = CollectorRegistry()
+        for name, kind, text, labels, buckets in DECLARED:
+            names = [label for label, _ in labels]
+            if kind == COUNTER:
+                setattr(self, name, Counter(name, text, names, registry=registry))
+            elif kind == HISTOGRAM:
+                setattr(self, name, Histogram(name, text, names, registry=registry, buckets=buckets))
+
+
+class _Process:
+    """Which process this is; the one thing that changes after a fork."""
+
+    identity = ""
+
+
+def name_process(identity: str) -> None:
+    """Let this process write the metrics files of `identity`.
+
+    Called by the supervisor before it makes metrics and by each child right after the
+    fork. What was inherited is reopened under the new name by the next write.
+
+    Args:
+        identity: distinct among live processes; no underscore, which separates the
+            parts of a file's name.
+    """
+    assert identity
+    assert "_" not in identity
+    from prometheus_client import values
+
+    is_first = not _Process.identity
+    _Process.identity = identity
+    if is_first:
+        values.ValueClass = values.MultiProcessValue(lambda: _Process.identity)  # type: ignore[no-untyped-call]
+
+
+@cache
+def metrics() -> Metrics:
+    """Return this process's metrics; `name_process` and PROMETHEUS_MULTIPROC_DIR come first."""
+    assert _Process.identity, "name_process comes first"
+    return Metrics()
+
+
+def document() -> str:
+    """Return docs/METRICS.md."""
+    rows = [
+        "# Metrics",
+        "",
+        "Scraped from `/metrics` on the admin plane (`metrics_addr`), summed over all processes. Times are",
+        "in seconds, sizes in bytes. Label sets are bounded: no path, no client, no free text.",
+        "",
+        "Generated by `python -m edge_server.observe.metrics > docs/METRICS.md`.",
+        "",
+        "| Metric | Kind | Labels | Meaning |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, kind, text, labels, _ in DECLARED:
+        told = "; ".join(f"`{label}`: {values}" for label, values in labels) or "none"
+        rows.append(f"| `{name}` | {kind} | {told} | {text} |")
+    bounds = ", ".join(f"{bound:g}" for bound in LATENCY_BUCKETS_S)
+    rows += ["", f"Upper bounds of the latency buckets, in seconds: {bounds}, +Inf.", ""]
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(document(), end="")
