@@ -92,7 +92,7 @@ class Field(IntEnum):
     CONNECTIONS = 8
     GENERATION = 9
     CPU = 10  # number of the CPU it is pinned to, plus one; 0 is not pinned
-    DRAIN_REQUEST = 11  # sidecar only: CLOCK_MONOTONIC of an operator's request; lowest bit 1 drain, 0 undrain
+    DRAIN_REQUEST = 11  # of the sidecar: CLOCK_MONOTONIC of an operator's request, lowest bit 1 to drain
 
 
 class Row:
