@@ -54,11 +54,14 @@ class Rejection(EdgeError):
 
     status = 500
     reason = "internal"
-    retry_after: int | None = None
 
     def __init__(self, detail: str = "", headers: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(detail or self.reason)
         self.headers = headers
+
+
+class InternalError(Rejection):
+    """A defect of this program: 500, logged with its cause."""
 
 
 class BadRequest(Rejection):
@@ -86,10 +89,15 @@ class RangeNotSatisfiable(Rejection):
 
 
 class PackUnreadable(Rejection):
-    """The file behind an entry is gone, changed, short, or fails to read."""
+    """The file behind an entry is gone, changed, short, or fails to read.
 
-    status, reason, retry_after = 503, "pack_io", 1
+    Args:
+        what: what happened, without a path: it is logged.
+        path: the file, for people at a terminal.
+    """
 
+    status, reason = 503, "pack_io"
 
-class Draining(Rejection):
-    status, reason, retry_after = 503, "draining", 1
+    def __init__(self, what: str, path: str = "") -> None:
+        super().__init__(f"{path}: {what}" if path else what)
+        self.what = what

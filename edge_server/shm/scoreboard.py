@@ -227,6 +227,11 @@ class Scoreboard:
         self._words[Head.GENERATION] = value
 
     @property
+    def generation_word(self) -> memoryview:
+        """The generation as an array of one u64, for those who compare it at every request."""
+        return self._words[Head.GENERATION : Head.GENERATION + 1]
+
+    @property
     def missing_gates(self) -> Gate:
         """The gates that do not hold; none of them means ready."""
         return Gate(self._get(Head.MISSING_GATES))

@@ -18,6 +18,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import shared_memory
@@ -130,6 +131,13 @@ def remove_own(folder: Path = SHM_DIR) -> list[str]:
     this = _this_process()
     mine = sorted(path for path in _listing(folder) if owner_of(path.name) == this)
     return [path.name for path in mine if _removed(path)]
+
+
+def process_age_s() -> float:
+    """Return how long ago the calling process started, to a clock tick (10 ms)."""
+    ticks = _start_ticks(os.getpid())
+    assert ticks is not None
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _this_process() -> Owner:

@@ -1,0 +1,210 @@
+"""Assets: from a request's path to a prepared answer.
+
+Process      a worker; reads the catalog, fills gaps in its digests.
+Order        an entry with that exact path, then a tile, then a TileJSON document.
+
+What is worked out here is kept by the cache in ``hitpath.py``; nothing here is hot.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from urllib.parse import quote
+
+from blake3 import blake3
+
+from edge_server.config.schema import Config
+from edge_server.errors import NotAcceptable, NotFound, PackUnreadable
+from edge_server.http.codings import DecodeCap
+from edge_server.http.dates import http_date
+from edge_server.http.headers import (
+    ACCEPT_RANGES,
+    CACHE_STATUS_HIT,
+    SECURITY_FIELDS,
+    VARY_ACCEPT_ENCODING,
+    Field,
+    base_url,
+    no_transform,
+)
+from edge_server.http.paths import asset_key, parse_tile
+from edge_server.http.tilejson import document
+from edge_server.packs.tile_ids import zxy_to_id
+from edge_server.shm.catalog import HASH_INLINE_BYTES, Catalog, CatalogEntry, TileView
+from edge_server.worker.bodies import DecodedSpan, FileSpan, MemoryBody, Source
+from edge_server.worker.files import OpenFile
+from edge_server.worker.prepared import EMPTY_TILE, Answer, Document, EmptyTile, Negotiated, Prepared
+
+_IDENTITY = ""
+
+
+class Assets:
+    """Prepares answers for the paths of one catalog.
+
+    Args:
+        catalog: the generation that this worker serves.
+        config: its configuration.
+        fallback_host: ``host:port`` of the asset plane, for documents where a request has no usable Host.
+    """
+
+    def __init__(self, catalog: Catalog, config: Config, fallback_host: str) -> None:
+        self._catalog = catalog
+        self._http = config.http
+        self._ingress = config.ingress
+        self._fallback_host = fallback_host
+        self._archives: dict[int, OpenFile] = {}
+
+    def prepare(self, path_info: str) -> Answer | EmptyTile:
+        """Return the answer for a path as WSGI gives it, percent-decoded once.
+
+        Raises:
+            BadRequest: the path is malformed, or tries to leave the assets.
+            NotFound: nothing mounted has it.
+            PackUnreadable: its file is gone or no longer what was mounted.
+            NotAcceptable: see Negotiated.
+        """
+        key = asset_key(path_info)
+        index = self._catalog.find(key.encode())
+        if index >= 0:
+            return self._entry(index)
+        tile = parse_tile(key)
+        if tile is not None and (tiles := self._catalog.tilesets.get(tile.name)) is not None:
+            return self._tile(tiles, tile.z, tile.x, tile.y, tile.extension)
+        if key.endswith(".json") and (tiles := self._catalog.tilesets.get(key[:-5])) is not None:
+            return Document(partial(self._tilejson, tiles))
+        raise NotFound
+
+    def _entry(self, index: int) -> Answer:
+        entry = self._catalog.entry(index)
+        if not entry.variants:
+            return self._entry_in(index, entry, _IDENTITY, is_negotiated=False)
+        siblings = dict(entry.variants)
+
+        def prepare(coding: str) -> Prepared:
+            if coding == _IDENTITY:
+                return self._entry_in(index, entry, coding, is_negotiated=True)
+            sibling = siblings[coding]
+            stored = self._catalog.entry(sibling)._replace(media_type=entry.media_type)
+            return self._entry_in(sibling, stored, coding, is_negotiated=True)
+
+        return Negotiated((*siblings, _IDENTITY), prepare)
+
+    def _entry_in(self, index: int, entry: CatalogEntry, coding: str, *, is_negotiated: bool) -> Prepared:
+        digest = self._entry_digest(index, entry)
+        if entry.is_inline:
+            return self._prepared(
+                MemoryBody(self._catalog.inline(entry)), entry.length, digest, entry.media_type
+            )
+        file = self._file(entry.file)
+        return self._prepared(
+            FileSpan(file, entry.offset),
+            entry.length,
+            digest,
+            entry.media_type,
+            modified_s=file.source.mtime_ns // 1_000_000_000,
+            coding=coding,
+            is_negotiated=is_negotiated,
+            is_archive=entry.is_archive,
+        )
+
+    def _entry_digest(self, index: int, entry: CatalogEntry) -> bytes:
+        digest = self._catalog.digests.get(index)
+        if digest is None and entry.length <= HASH_INLINE_BYTES:
+            digest = self._catalog.hash_entry(index)
+        if digest is None:
+            raise PackUnreadable("its entity tag is still being computed")
+        return digest
+
+    def _tile(self, tiles: TileView, z: int, x: int, y: int, extension: str) -> Answer | EmptyTile:
+        if extension not in tiles.extensions or not tiles.min_zoom <= z <= tiles.max_zoom:
+            raise NotFound
+        index = tiles.find(zxy_to_id(z, x, y))
+        if index < 0:
+            if self._http.empty_tile == 204:
+                return EMPTY_TILE
+            raise NotFound
+        prepare = partial(self._tile_in, tiles, index)
+        if tiles.coding == _IDENTITY:
+            return prepare(_IDENTITY)
+        return Negotiated((tiles.coding, _IDENTITY), prepare)
+
+    def _tile_in(self, tiles: TileView, index: int, coding: str) -> Prepared:
+        offset, length = tiles.span(index)
+        file = self._file(tiles.file)
+        span = FileSpan(file, offset)
+        prepared = partial(
+            self._prepared,
+            media_type=tiles.media_type,
+            modified_s=file.source.mtime_ns // 1_000_000_000,
+            coding=coding,
+            is_negotiated=tiles.coding != _IDENTITY,
+        )
+        if coding == tiles.coding:
+            row = tiles.row(index)
+            digest = self._catalog.digests.get(row)
+            if digest is None:
+                digest = blake3(span.read(0, length)).digest()
+                self._catalog.digests.put(row, digest)
+            return prepared(span, length, digest)
+        limits = self._ingress
+        decoded = DecodedSpan(
+            span, length, tiles.coding, limits.decompress_abs_bytes, limits.max_decompress_ratio
+        )
+        try:
+            body = decoded.read_all()
+        except DecodeCap as error:
+            raise NotAcceptable(str(error), (VARY_ACCEPT_ENCODING,)) from error
+        return prepared(decoded, len(body), blake3(body).digest())
+
+    def _tilejson(self, tiles: TileView, host: str | None) -> Prepared:
+        base = base_url(self._http.public_url, "http", host, f"http://{self._fallback_host}")
+        body = document(
+            tiles.tilejson, f"{base}/edge/assets/{quote(tiles.name)}/{{z}}/{{x}}/{{y}}.{tiles.extensions[0]}"
+        )
+        return self._prepared(MemoryBody(body), len(body), blake3(body).digest(), "application/json")
+
+    def _file(self, index: int) -> OpenFile:
+        found = self._archives.get(index)
+        if found is None:
+            is_archive = index in self._catalog.descriptors
+            found = OpenFile(self._catalog.open(index), self._catalog.file(index), may_be_unlinked=is_archive)
+            if is_archive:
+                self._archives[index] = found
+        return found
+
+    def _prepared(
+        self,
+        source: Source,
+        length: int,
+        digest: bytes,
+        media_type: str,
+        *,
+        modified_s: int | None = None,
+        coding: str = _IDENTITY,
+        is_negotiated: bool = False,
+        is_archive: bool = False,
+    ) -> Prepared:
+        tag = f'"b3:{digest.hex()}"'
+        etag = tag if self._http.strong_etag else f"W/{tag}"
+        control = self._http.cache_control
+        validators: list[Field] = [
+            ("ETag", etag),
+            ("Cache-Control", no_transform(control) if is_archive else control),
+        ]
+        if is_negotiated:
+            validators.append(VARY_ACCEPT_ENCODING)
+        if modified_s is not None:
+            validators.append(("Last-Modified", http_date(modified_s)))
+        headers: list[Field] = [("Content-Type", media_type), *validators, ACCEPT_RANGES]
+        if coding != _IDENTITY:
+            headers.append(("Content-Encoding", coding))
+        headers += [CACHE_STATUS_HIT, *SECURITY_FIELDS]
+        return Prepared(
+            source,
+            length,
+            etag,
+            modified_s,
+            media_type,
+            headers,
+            [*headers, ("Content-Length", str(length))],
+            [*validators, CACHE_STATUS_HIT, *SECURITY_FIELDS],
+        )

@@ -1,0 +1,61 @@
+"""Open files of packs, and reads that never return a byte that was not mounted.
+
+Process      a worker, single-threaded. A descriptor lives as long as somebody holds its
+             OpenFile: the cache of prepared answers, or a body that is being sent.
+Consistency  a read counts only if the file, looked at after it, is still the one that was
+             mounted: a writer changes size or mtime before it changes a byte.
+"""
+
+from __future__ import annotations
+
+import os
+
+from edge_server.errors import PackUnreadable
+from edge_server.packs.reader import SourceFile
+
+
+class OpenFile:
+    """A descriptor for reading, closed with its last reference.
+
+    Args:
+        descriptor: owned from now on.
+        source: the file's identity when its pack was read.
+        may_be_unlinked: whether the mounted bytes are served on after the name is gone
+            (archives: a replaced one answers until the next generation).
+    """
+
+    __slots__ = ("_mtime_ns", "_needed_links", "_size", "descriptor", "source")
+
+    def __init__(self, descriptor: int, source: SourceFile, *, may_be_unlinked: bool) -> None:
+        self.descriptor = descriptor
+        self.source = source
+        self._size = source.size
+        self._mtime_ns = source.mtime_ns
+        self._needed_links = 0 if may_be_unlinked else 1
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return exactly `length` bytes at `offset`.
+
+        Raises:
+            PackUnreadable: the file is shorter, has changed, was removed, or fails to read.
+        """
+        try:
+            data = os.pread(self.descriptor, length, offset)
+            now = os.fstat(self.descriptor)
+        except OSError as error:
+            raise PackUnreadable(f"cannot be read: {error.strerror}", self.source.path) from error
+        if (
+            len(data) != length
+            or now.st_mtime_ns != self._mtime_ns
+            or now.st_size != self._size
+            or now.st_nlink < self._needed_links
+        ):
+            raise PackUnreadable("changed since it was mounted", self.source.path)
+        return data
+
+    def check(self) -> None:
+        """Raise PackUnreadable if the file is no longer the one that was mounted."""
+        self.read(0, 0)
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)

@@ -1,0 +1,87 @@
+"""The worker: one process, one CPU, one bjoern loop.
+
+Process      forked by the supervisor, which has pinned it and named its metrics.
+Reads        the catalog; writes its own scoreboard row, metrics files and log lines, and
+             digests that nobody has computed yet.
+Ends         with 0 after SIGTERM and a drain; killed by the kernel with its supervisor.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from types import TracebackType
+
+from edge_server.errors import PackUnreadable
+from edge_server.http.cors import CorsPolicy
+from edge_server.http.dates import DateClock
+from edge_server.http.headers import NO_STORE, SECURITY_FIELDS
+from edge_server.observe.logs import AccessLog, log
+from edge_server.observe.tally import Tally
+from edge_server.roles import Brief
+from edge_server.shm.scoreboard import Field, WorkerState
+from edge_server.worker import memory, server
+from edge_server.worker.app import make_app
+from edge_server.worker.assets import Assets
+from edge_server.worker.corr_ids import bind_corr_ids
+from edge_server.worker.drain import Drain
+from edge_server.worker.hitpath import HitPath, bind_hit_path
+from edge_server.worker.tick import Tick
+
+PREPARED_MAX = 8192  # answers an age of the cache
+
+
+def run(brief: Brief) -> int:
+    """Serve until told to stop; return the exit code.
+
+    Runs after the fork, in the child, with default signal handlers.
+    """
+    memory.tune()
+    sys.excepthook = _log_cut_body
+    config = brief.config
+    state = HitPath(_cache_capacity())
+    tally, access_log, clock = Tally(), AccessLog(config.log.access_sample), DateClock()
+    cors = CorsPolicy(
+        config.cors.allow_origins, config.cors.allow_methods, config.cors.allow_headers, config.cors.max_age
+    )
+    app = make_app(
+        state, scoreboard=brief.scoreboard, cors=cors, clock=clock, tally=tally, access_log=access_log
+    )
+    row = brief.scoreboard.row(brief.row)
+    hit_path = bind_hit_path(
+        state,
+        Assets(brief.catalog, config, brief.addresses[0]),
+        app,
+        tally=tally,
+        access_log=access_log,
+        new_corr_id=bind_corr_ids(),
+        clock=clock,
+        cors=cors if config.cors.allow_origins else None,
+        generation=brief.scoreboard.generation_word,
+        enable_multi_range=config.http.enable_multi_range,
+        empty_tile_headers=[NO_STORE, *SECURITY_FIELDS],
+    )
+    tick = Tick(row, state, tally, access_log, lambda: Drain(brief.listener, state), _leave)
+    tick.start()
+    row.set(Field.STATE, WorkerState.SERVING)
+    server.run(brief.listener, hit_path)
+    return 1  # bjoern's loop only ends with the process
+
+
+def _cache_capacity() -> int:
+    """Return how many answers an age may hold: each may keep a file open, in both ages."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return PREPARED_MAX if soft == resource.RLIM_INFINITY else max(16, min(PREPARED_MAX, soft // 4))
+
+
+def _leave() -> None:
+    os._exit(0)
+
+
+def _log_cut_body(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Log why a body was cut off: bjoern prints what its iterator raises, then closes the connection."""
+    if isinstance(error, PackUnreadable):
+        log("reject", "error", reason=error.reason, detail=error.what)
+    else:
+        sys.__excepthook__(kind, error, traceback)
