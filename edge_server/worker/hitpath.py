@@ -23,6 +23,7 @@ from edge_server.http.cors import CorsPolicy
 from edge_server.http.dates import DateClock
 from edge_server.http.headers import Field, sane_corr_id
 from edge_server.http.multipart import plan
+from edge_server.http.paths import ASSET_PREFIX
 from edge_server.http.preconditions import evaluate, if_range_holds
 from edge_server.http.ranges import content_range, parse_range, parse_ranges
 from edge_server.http.reasons import STATUS_LINES
@@ -32,7 +33,7 @@ from edge_server.observe.tally import FAST_S, Tally
 from edge_server.worker.assets import Assets
 from edge_server.worker.bodies import CHUNK_BYTES, Stream
 from edge_server.worker.cache import TwoAgeCache
-from edge_server.worker.prepared import EMPTY_TILE, Answer, EmptyTile, Prepared
+from edge_server.worker.prepared import Answer, EmptyTile, Prepared
 
 StartResponse = Callable[..., Any]
 Body = bytes | Iterable[bytes]  # bjoern sends a bytes object as it is
@@ -115,18 +116,18 @@ def bind_hit_path(
             corr_id = new_corr_id()
         method = environ["REQUEST_METHOD"]
         path = environ.get("PATH_INFO", "")
-        if method not in ("GET", "HEAD") or not path.startswith("/edge/assets/"):
+        if method not in ("GET", "HEAD") or not path.startswith(ASSET_PREFIX):
             return decline(environ, start_response, started, corr_id, None)
         if generation[0] != seen_generation:
             seen_generation = generation[0]
             state.cache.clear()
         try:
             found = young_get(path) or look_up(path)
-            if found.__class__ is not Prepared:
-                if found is EMPTY_TILE:
+            if not isinstance(found, Prepared):
+                if isinstance(found, EmptyTile):
                     return empty_tile(environ, start_response, started, corr_id)
                 found = found.pick(environ)
-            source, length, etag, modified_s, media_type, headers, full, not_modified = found  # type: ignore[misc]
+            source, length, etag, modified_s, media_type, headers, full, not_modified = found
             outcome = get_ok
             status = _OK
             if (
