@@ -93,17 +93,13 @@ def _machine_line(results: Results) -> str:
 
 def _speed(results: Results) -> Table:
     both = " / ".join(results.servers)
-    head = (
-        "case",
-        f"requests/s {both}",
-        "p50 ms",
-        "p99 ms",
-        "CPU us a request",
-        "CPU ratio",
-        "requests/s ratio",
-    )
+    head = ("case", "requests/s", "p50 ms", "p99 ms", "CPU µs", "CPU ratio", "rate ratio")
     rows = [_speed_row(outcome) for outcome in results.outcomes if not outcome.failure]
-    return Table(f"Speed, {both}", head, rows)
+    return Table(
+        f"Speed: {both}; CPU a request of the worker; ratios {results.servers[1]} to {results.servers[0]}",
+        head,
+        rows,
+    )
 
 
 def _speed_row(outcome: Outcome) -> tuple[str, ...]:
@@ -124,7 +120,7 @@ def _memory(weights: Sequence[Weight]) -> Table:
 
 def _starts(starts: list[Start]) -> Table:
     rows = [(start.name, _spread(start.ready_s, scale=1000, form=".0f")) for start in starts]
-    return Table("Start, ms from exec to ready", ("mounted", "median (least - greatest)"), rows)
+    return Table("Start, ms from exec to ready", ("mounted", "median (least-greatest)"), rows)
 
 
 def _goals(results: Results) -> Table:
@@ -146,7 +142,7 @@ def _goals(results: Results) -> Table:
 
 def _spread(spread: Spread, *, scale: float = 1, form: str = ".2f") -> str:
     median, low, high = (format(value * scale, form) for value in spread)
-    return f"{median} ({low} - {high})"
+    return f"{median} ({low}-{high})"
 
 
 def _plain(table: Table) -> str:
