@@ -1,0 +1,125 @@
+"""Forking a child, and what the child does before its role begins.
+
+Before the fork  the handled signals are blocked and the standard streams flushed; no other
+                 thread may be running.
+In the child     it dies with the supervisor, is deaf to the supervisor's signals, closes the
+                 sockets that are not its own, sits on its CPU, has a name, its own randomness,
+                 log, metrics identity and scoreboard row; then its role runs.
+At its end       the role's return value is the exit code; nothing of the supervisor's
+                 clean-up runs in a child.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from socket import socket
+from typing import NoReturn
+
+import setproctitle
+
+from edge_server.observe import logs, metrics
+from edge_server.roles import Brief
+from edge_server.shm.scoreboard import SIDECAR_SLOT
+from edge_server.supervisor.signals import SignalQueue, held_back
+
+EXIT_CRASHED = 1
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def spawn(
+    role: Callable[[Brief], int], brief: Brief, signals: SignalQueue, listeners: Iterable[socket]
+) -> int:
+    """Fork a child that lives `role`; return its pid.
+
+    Args:
+        listeners: every socket of the supervisor; the child keeps `brief.listener` of them.
+
+    Raises:
+        OSError: the system has no room for another process.
+    """
+    supervisor = os.getpid()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with held_back() as deliver_signals:
+        pid = os.fork()
+        if pid == 0:
+            _live(role, brief, supervisor, deliver_signals, signals=signals, listeners=listeners)
+    return pid
+
+
+def _live(
+    role: Callable[[Brief], int],
+    brief: Brief,
+    supervisor: int,
+    deliver_signals: Callable[[], None],
+    *,
+    signals: SignalQueue,
+    listeners: Iterable[socket],
+) -> NoReturn:
+    code = EXIT_CRASHED
+    try:
+        _die_with(supervisor)
+        signals.leave_in_child()
+        deliver_signals()
+        _leave_sockets(brief, listeners)
+        _become(brief)
+        code = role(brief)
+    except SystemExit as request:
+        code = request.code if isinstance(request.code, int) else EXIT_CRASHED
+    except BaseException:
+        _tell_crash()
+    finally:
+        _flush()
+        os._exit(code)
+
+
+def _die_with(supervisor: int) -> None:
+    """Have the kernel kill this child when the supervisor ends, however it ends."""
+    if _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != supervisor:  # it ended before the call
+        os._exit(EXIT_CRASHED)
+
+
+def _leave_sockets(brief: Brief, listeners: Iterable[socket]) -> None:
+    for listener in listeners:
+        if listener is not brief.listener:
+            listener.close()
+
+
+def _become(brief: Brief) -> None:
+    """Take the place, the CPU and the names that the brief gives."""
+    brief.scoreboard.row(brief.row).begin(os.getpid(), brief.catalog.generation, brief.cpu)
+    if brief.cpu is not None:
+        os.sched_setaffinity(0, {brief.cpu})
+    name = "sidecar" if brief.slot == SIDECAR_SLOT else f"worker {brief.slot}"
+    setproctitle.setproctitle(f"svc-edge: {name}")
+    random.seed()
+    metrics.name_process(brief.identity)
+    log = brief.config.log
+    logs.configure(log.format, log.level, mode=brief.config.edge.mode, slot=brief.slot)
+
+
+def _tell_crash() -> None:
+    last = traceback.format_exc().strip().splitlines()[-1]
+    try:
+        logs.log("worker_exit", "error", reason=last, traceback=traceback.format_exc())
+    except Exception:
+        traceback.print_exc()
+
+
+def _flush() -> None:
+    try:
+        logs.flush()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except Exception:
+        pass
