@@ -1,0 +1,41 @@
+# The tasks of this project. Settings of the tools live in pyproject.toml, setup.cfg and tox.ini.
+#
+#   make demo PYTHON=/path/to/python   another interpreter     make demo ONCE=1   stop after the proof
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+BOOTSTRAP := VENV='$(VENV)' PYTHON='$(PYTHON)' deploy/bootstrap.sh
+PYENV_BINS := $(subst $() ,:,$(wildcard $(HOME)/.pyenv/versions/3.1[0-3].*/bin))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench tox clean
+
+help: ## list the targets
+	@awk -F ': ## ' '/^[a-z]+: ## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: ## build a small world, serve it, prove it (ONCE=1 stops after the proof)
+	@$(BOOTSTRAP) demo
+	@$(BIN)/svc-edge demo $(if $(filter-out 0,$(ONCE)),--once)
+
+test: ## lint, types and every test
+	@$(BOOTSTRAP) test
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/pytest
+
+lint: ## ruff and mypy
+	@$(BOOTSTRAP) test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: ## compare with nginx on this machine
+	@$(BOOTSTRAP) bench
+	$(BIN)/python -m bench
+
+tox: ## the whole matrix, on each Python that is installed
+	@$(BOOTSTRAP) test
+	PATH="$(PYENV_BINS):$$PATH" $(BIN)/tox
+
+clean: ## remove what was built, .venv too
+	rm -rf $(VENV) .tox build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,156 @@
+#!/bin/bash
+# Make this checkout ready to run: system packages, .venv, the package installed into it.
+#
+#   deploy/bootstrap.sh demo|test|bench
+#
+# As root with apt-get it installs what is missing; otherwise it prints the packages and
+# exits 1, changing nothing. PYTHON chooses the interpreter, VENV the folder (.venv).
+# A second run finds its own mark in the folder and returns at once.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+purpose=${1:-demo}
+venv=${VENV:-.venv}
+export PATH="$PATH:/usr/sbin:/sbin" PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
+
+case $purpose in
+    demo)  extras='' tools='' ;;
+    bench) extras='' tools='nginx:nginx-light wrk:wrk' ;;
+    test)  extras='[test,dev]' tools='curl:curl' ;;
+    *) echo "usage: $0 demo|test|bench" >&2; exit 2 ;;
+esac
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+say() { printf '==> %s\n' "$*"; }
+die() { printf 'bootstrap: %s\n' "$*" >&2; exit 1; }
+
+is_usable() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; }
+
+# Whether configure was asked for profile-guided optimisation (the official images, uv, conda).
+is_optimised() { "$1" -c 'import sys, sysconfig
+sys.exit("--enable-optimizations" not in (sysconfig.get_config_var("CONFIG_ARGS") or ""))' 2>/dev/null; }
+
+# The distribution's interpreter first: Debian and Ubuntu build it with PGO and LTO, which is
+# worth a quarter of the CPU of every request. Then any optimised one, then the newest.
+find_python() {
+    local candidate found=''
+    if is_usable /usr/bin/python3; then echo /usr/bin/python3; return; fi
+    for candidate in python3.13 python3.12 python3.11 python3.10 python3; do
+        candidate=$(command -v "$candidate") || continue
+        is_usable "$candidate" || continue
+        if is_optimised "$candidate"; then echo "$candidate"; return; fi
+        found=${found:-$candidate}
+    done
+    echo "$found"
+}
+
+# Names the Debian packages that hold what $1 (an interpreter, or nothing) and the build lack.
+missing_packages() {
+    local python=$1 prefix=python3 tool compiler
+    if [ -z "$python" ]; then
+        echo python3 python3-dev python3-venv
+    else
+        # An interpreter beside the distribution's own has packages of its own version.
+        if [ "$("$python" -c 'import sys; print(sys.version_info[:2])')" != \
+             "$(/usr/bin/python3 -c 'import sys; print(sys.version_info[:2])' 2>/dev/null)" ]; then
+            prefix=$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
+        fi
+        "$python" -c 'import ensurepip, venv' 2>/dev/null || echo "$prefix-venv"
+        "$python" -c 'import os, sys, sysconfig
+sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || echo "$prefix-dev"
+    fi
+    compiler=${CC:-$(if [ -n "$python" ]; then
+        "$python" -c 'import sysconfig; print((sysconfig.get_config_var("CC") or "gcc").split()[0])'
+    fi)}
+    compiler=${compiler:-gcc}
+    # shellcheck disable=SC2086
+    compiles() { printf '%s\n' "$1" 'int main(void) { return 0; }' |
+        $compiler -x c - -o "$scratch/probe" -I/usr/include/libev -I/usr/local/include "${@:2}" 2>/dev/null; }
+    if ! command -v "${compiler%% *}" >/dev/null; then
+        echo gcc libc6-dev
+        ls /usr/include/ev.h /usr/include/libev/ev.h /usr/local/include/ev.h >/dev/null 2>&1 || echo libev-dev
+    elif ! compiles '#include <stdio.h>'; then
+        echo libc6-dev libev-dev
+    elif ! compiles '#include <ev.h>' -L/usr/local/lib -lev; then
+        echo libev-dev
+    fi
+    for tool in $tools; do
+        command -v "${tool%%:*}" >/dev/null || echo "${tool##*:}"
+    done
+}
+
+install_packages() {
+    local log=$scratch/apt
+    export DEBIAN_FRONTEND=noninteractive
+    apt() { apt-get -y -q -o DPkg::Lock::Timeout=120 "$@" >>"$log" 2>&1 </dev/null; }
+    say "installing system packages: $*"
+    apt install --no-install-recommends "$@" && return
+    apt update || true   # no lists yet, or old ones
+    apt install --no-install-recommends "$@" && return
+    tail -n 20 "$log" >&2
+    die "apt-get could not install: $*"
+}
+
+require_packages() {
+    local missing
+    missing=$(missing_packages "$1" | xargs)
+    [ -n "$missing" ] || return 0
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        {
+            echo "bootstrap: these system packages are missing: $missing"
+            if command -v apt-get >/dev/null; then
+                echo "Install them as root, then run the same command again:"
+                echo
+                echo "    sudo apt-get update && sudo apt-get install -y --no-install-recommends $missing"
+            else
+                echo "These are Debian's names, and there is no apt-get here. What is needed: Python 3.10 or"
+                echo "newer with its headers and venv, a C compiler with the C library's headers, libev's headers."
+            fi
+        } >&2
+        exit 1
+    fi
+    # shellcheck disable=SC2086
+    install_packages $missing
+}
+
+make_venv() {
+    if [ -e "$venv" ] && [ ! -e "$venv/pyvenv.cfg" ]; then die "$venv exists and is no virtual environment"; fi
+    say "creating $venv with $("$1" --version) ($1)"
+    "$1" -m venv --clear "$venv"
+}
+
+base_of() { "$1" -c 'import sys; print(sys.version_info[:3], sys.base_prefix)' 2>/dev/null; }
+
+if [ -n "${PYTHON:-}" ]; then
+    python=$(command -v "$PYTHON") || die "PYTHON=$PYTHON: no such command"
+    is_usable "$python" || die "PYTHON=$PYTHON is older than 3.10"
+elif is_usable "$venv/bin/python"; then
+    python=$venv/bin/python
+else
+    python=$(find_python)
+fi
+
+require_packages "$python"
+python=${python:-$(find_python)}
+[ -n "$python" ] || die "no Python 3.10 or newer here; Debian 12, Ubuntu 22.04 and later have one"
+still=$(missing_packages "$python" | xargs)
+[ -z "$still" ] || die "still missing after the installation: $still"
+
+if ! is_usable "$venv/bin/python" || [ "$(base_of "$python")" != "$(base_of "$venv/bin/python")" ]; then
+    make_venv "$python"
+fi
+
+mark_of() { { cat setup.cfg pyproject.toml deploy/bootstrap.sh; pwd; base_of "$venv/bin/python"; echo "$1"; } |
+    sha256sum | cut -d' ' -f1; }
+mark=$venv/.svc-edge
+for done_extras in "$extras" '[test,dev]'; do
+    if [ "$(cat "$mark" 2>/dev/null)" = "$(mark_of "$done_extras")" ]; then exit 0; fi
+done
+
+say "installing svc-edge$extras into $venv (a minute the first time; bjoern is compiled)"
+# bjoern has a legacy setup.py: built in isolation it needs no setuptools or wheel in the environment.
+PIP_USE_PEP517=1 "$venv/bin/python" -m pip install --quiet --editable ".$extras" || die "pip could not install the package"
+"$venv/bin/python" -c 'import bjoern' || die "bjoern was built and does not import"
+mark_of "$extras" >"$mark"

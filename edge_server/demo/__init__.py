@@ -1,0 +1,1 @@
+"""A small world to serve: built by `svc-edge demo`, and the proof that it is served right."""

@@ -1,0 +1,85 @@
+"""What the package promises to whom installs it, read from its own files and metadata."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import subprocess
+from importlib import metadata, resources
+from pathlib import Path
+
+import pytest
+
+import edge_server
+
+ROOT = Path(__file__).parents[2]
+FORBIDDEN = re.compile(r"/work/|/tmp/x\b|TODO|FIXME|XXX")  # other machines' paths, unfinished work
+
+
+def settings() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+def committed_files() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in listed.stdout.splitlines()]
+
+
+def test_the_version_is_written_in_one_place() -> None:
+    assert settings()["metadata"]["version"] == "attr: edge_server.__version__"
+    assert metadata.version("svc-edge") == edge_server.__version__
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+|rc\d+)?", edge_server.__version__)
+
+
+def test_the_changelog_tells_of_this_version() -> None:
+    assert f"## [{edge_server.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_type_information_is_shipped() -> None:
+    assert resources.files("edge_server").joinpath("py.typed").is_file()
+    assert "py.typed" in settings()["options.package_data"]["edge_server"]
+
+
+def test_every_data_file_in_the_package_is_shipped() -> None:
+    shipped = settings()["options.package_data"]
+    for path in (ROOT / "edge_server").rglob("*"):
+        if path.is_file() and path.suffix not in {".py", ".pyc"}:
+            folder = ".".join(path.relative_to(ROOT).parts[:-1])
+            package, rest = next(
+                (package, path.relative_to(ROOT / package.replace(".", "/")))
+                for package in (folder, folder.rpartition(".")[0])
+                if package in shipped
+            )
+            assert any(rest.match(pattern) for pattern in shipped[package].split()), path
+
+
+def test_every_package_of_the_tree_is_a_package() -> None:
+    folders = {path.parent for path in (ROOT / "edge_server").rglob("*.py")}
+    assert all((folder / "__init__.py").is_file() for folder in folders)
+
+
+def test_the_command_is_installed() -> None:
+    (script,) = metadata.entry_points(group="console_scripts", name="svc-edge")
+    assert callable(script.load())
+
+
+def test_pythons_are_the_same_everywhere() -> None:
+    minors = [10, 11, 12, 13]
+    classifiers = settings()["metadata"]["classifiers"]
+    tox = (ROOT / "tox.ini").read_text()
+    assert [int(minor) for minor in re.findall(r"Python :: 3\.(\d+)", classifiers)] == minors
+    assert f"py3{{{','.join(map(str, minors))}}}" in tox
+    assert settings()["options"]["python_requires"] == ">=3.10"
+
+
+def test_the_files_speak_of_this_project_only() -> None:
+    own = Path(__file__).resolve()
+    for path in committed_files():
+        if path.is_file() and path.resolve() != own:
+            text = path.read_bytes().decode("utf-8", "replace")
+            found = FORBIDDEN.search(text)
+            assert found is None, f"{path.relative_to(ROOT)}: {found and found.group()}"
