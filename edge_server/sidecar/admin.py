@@ -1,0 +1,239 @@
+"""The admin plane: metrics, health, readiness and status, and an operator's drain.
+
+Process      the sidecar's main thread; a Falcon app.
+Writes       DRAIN_REQUEST in the sidecar's own row, which the supervisor reads and acts on.
+
+Every answer has Content-Length and Date, is not stored by caches, and carries a correlation
+id; every refusal is a problem document of ``http/reasons.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import falcon
+
+from edge_server.errors import BadRequest, InternalError, MethodNotAllowed, NotFound, Rejection
+from edge_server.http.dates import DateClock
+from edge_server.http.headers import NO_STORE, PROBLEM_MEDIA_TYPE, SECURITY_FIELDS, sane_corr_id
+from edge_server.http.reasons import REASONS, STATUS_LINES, problem
+from edge_server.observe.logs import log
+from edge_server.observe.readiness import report
+from edge_server.shm.scoreboard import Field, Row, Scoreboard
+from edge_server.sidecar import status_page
+from edge_server.sidecar.aggregate import Exposition
+from edge_server.sidecar.authorization import FORWARDING_FIELDS, Authorization, Sender
+from edge_server.sidecar.status import Status, StatusReader
+
+CONFIRM_S = 1.0  # how long an answer waits for the supervisor to act
+_POLL_S = 0.01
+
+WsgiApp = Callable[..., Any]
+
+
+class Drain:
+    """Asks the supervisor to take the instance out of rotation, or back.
+
+    Args:
+        scoreboard: where the supervisor says that it has done so.
+        row: the sidecar's own; the request is a word in it.
+    """
+
+    def __init__(self, scoreboard: Scoreboard, row: Row) -> None:
+        self._scoreboard = scoreboard
+        self._row = row
+
+    def ask(self, is_wanted: bool) -> bool:
+        """Ask, wait a moment, and return whether it has been done."""
+        # A new word for each request: the supervisor acts when the word is not the one it knows.
+        self._row.set(Field.DRAIN_REQUEST, time.monotonic_ns() & ~1 | is_wanted)
+        deadline = time.monotonic() + CONFIRM_S
+        while self._scoreboard.is_operator_drain != is_wanted:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL_S)
+        return True
+
+
+class Plane(NamedTuple):
+    """What the admin plane shows and does."""
+
+    scoreboard: Scoreboard
+    exposition: Exposition
+    status: StatusReader
+    packs: list[Status]
+    drain: Drain
+    authorization: Authorization
+
+
+def make_app(plane: Plane) -> WsgiApp:
+    """Return the WSGI app of the admin plane."""
+    app = falcon.App(middleware=[_Common()])
+    app.add_route("/", _Reading(lambda req, resp: _page(plane, resp)))
+    app.add_route("/metrics", _Reading(lambda req, resp: _metrics(plane, req, resp)))
+    app.add_route("/healthz", _Reading(lambda req, resp: _health(resp)))
+    app.add_route("/readyz", _Reading(lambda req, resp: _readiness(plane, resp)))
+    app.add_route("/api/status", _Reading(lambda req, resp: _as_json(resp, plane.status.read())))
+    app.add_route("/api/packs", _Reading(lambda req, resp: _as_json(resp, plane.packs)))
+    app.add_route("/api/drain", _Draining(plane, is_wanted=True))
+    app.add_route("/api/undrain", _Draining(plane, is_wanted=False))
+    app.add_sink(_nothing_there, "/")
+    app.add_error_handler(Exception, _on_defect)
+    app.add_error_handler(falcon.HTTPError, _on_falcon_error)
+    app.add_error_handler(Rejection, _on_rejection)
+    return app
+
+
+class _Common:
+    """What every answer gets."""
+
+    def __init__(self) -> None:
+        self._clock = DateClock()
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        req.context.corr_id = sane_corr_id(req.get_header("X-Corr-ID")) or secrets.token_hex(12)
+
+    def process_response(
+        self, req: falcon.Request, resp: falcon.Response, resource: object, req_succeeded: bool
+    ) -> None:
+        for name, value in (NO_STORE, *SECURITY_FIELDS):
+            resp.set_header(name, value)
+        resp.set_header("Date", self._clock.now())
+        resp.set_header("X-Corr-ID", req.context.corr_id)
+        resp.content_length = len(resp.data or b"")
+
+
+class _Reading:
+    """A resource that is read with GET and HEAD."""
+
+    def __init__(self, answer: Callable[[falcon.Request, falcon.Response], None]) -> None:
+        self._answer = answer
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        self._answer(req, resp)
+
+    on_head = on_get
+
+    def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
+        raise MethodNotAllowed(req.method, (("Allow", "GET, HEAD"),))
+
+
+class _Draining:
+    """``/api/drain`` and ``/api/undrain``: 200 once it is done, 202 if it is still to come."""
+
+    def __init__(self, plane: Plane, *, is_wanted: bool) -> None:
+        self._plane = plane
+        self._is_wanted = is_wanted
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        self._plane.authorization.check(_sender(req))
+        is_done = self._plane.drain.ask(self._is_wanted)
+        log(
+            "drain",
+            route=req.path,
+            method=req.method,
+            wanted=self._is_wanted,
+            done=is_done,
+            corr_id=req.context.corr_id,
+            peer_addr=req.remote_addr,
+        )
+        resp.status = STATUS_LINES[200 if is_done else 202]
+        _as_json(resp, {"draining": self._plane.scoreboard.is_operator_drain, "wanted": self._is_wanted})
+
+    def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
+        raise MethodNotAllowed(req.method, (("Allow", "POST"),))
+
+
+def _sender(req: falcon.Request) -> Sender:
+    return Sender(
+        peer=req.env.get("REMOTE_ADDR", ""),
+        authorization=req.get_header("Authorization"),
+        host=req.get_header("Host"),
+        origin=req.get_header("Origin"),
+        is_forwarded=any(req.get_header(name) is not None for name in FORWARDING_FIELDS),
+    )
+
+
+def _page(plane: Plane, resp: falcon.Response) -> None:
+    resp.content_type = status_page.MEDIA_TYPE
+    resp.set_header("Content-Security-Policy", status_page.CONTENT_SECURITY_POLICY)
+    resp.data = status_page.render(plane.status.read())
+
+
+def _metrics(plane: Plane, req: falcon.Request, resp: falcon.Response) -> None:
+    resp.data, resp.content_type = plane.exposition.render(req.get_header("Accept") or "")
+
+
+def _health(resp: falcon.Response) -> None:
+    resp.content_type = "text/plain; charset=utf-8"
+    resp.data = b"ok\n"
+
+
+def _readiness(plane: Plane, resp: falcon.Response) -> None:
+    told = report(plane.scoreboard)
+    resp.status = STATUS_LINES[told.status]
+    for name, value in told.headers:
+        resp.set_header(name, value)
+    resp.data = told.body
+
+
+def _as_json(resp: falcon.Response, value: object) -> None:
+    resp.content_type = "application/json"
+    resp.data = json.dumps(value).encode("ascii") + b"\n"
+
+
+def _nothing_there(req: falcon.Request, resp: falcon.Response, **params: object) -> None:
+    raise NotFound
+
+
+def _on_rejection(
+    req: falcon.Request, resp: falcon.Response, error: Rejection, params: dict[str, Any]
+) -> None:
+    corr_id = req.context.corr_id
+    resp.status = STATUS_LINES[error.status]
+    for name, value in error.headers:
+        resp.set_header(name, value)
+    retry_after_s = REASONS[error.reason].retry_after_s
+    if retry_after_s is not None:
+        resp.set_header("Retry-After", str(retry_after_s))
+    resp.set_header("X-Reason", error.reason)
+    resp.content_type = PROBLEM_MEDIA_TYPE
+    resp.data = problem(error.reason, corr_id)
+    if req.method == "POST":
+        log(
+            "reject",
+            "warning",
+            route=str(req.uri_template or "other"),
+            method=req.method,
+            status=error.status,
+            reason=error.reason,
+            detail=str(error),
+            corr_id=corr_id,
+            peer_addr=req.remote_addr,
+        )
+
+
+def _on_falcon_error(
+    req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: dict[str, Any]
+) -> None:
+    """Say what Falcon refused in the words of this service."""
+    refusal: type[Rejection] = MethodNotAllowed if error.status_code == 405 else BadRequest
+    methods = dict(error.headers or {}).get("Allow", "").split(", ")
+    allow = ", ".join(method for method in methods if method != "OPTIONS")
+    _on_rejection(req, resp, refusal(error.title or "", (("Allow", allow),) if allow else ()), params)
+
+
+def _on_defect(req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]) -> None:
+    log(
+        "defect",
+        "error",
+        route=str(req.uri_template or "other"),
+        corr_id=req.context.corr_id,
+        traceback="".join(traceback.format_exception(type(error), error, error.__traceback__)),
+    )
+    _on_rejection(req, resp, InternalError(), params)

@@ -1,0 +1,121 @@
+"""Aggregation: one exposition of all processes' metrics for each scrape.
+
+Process      the sidecar. Reads every process's metrics files and the scoreboard; counts from
+             files, gauges from the scoreboard, so a gauge tells of processes that live now.
+Consistency  the files are written while they are read: values may be of different ticks.
+
+Specification: the Prometheus text format 0.0.4 and 1.0.0, OpenMetrics 1.0, as prometheus_client writes them.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import platform
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from edge_server import __version__
+from edge_server.http.reasons import REASONS
+from edge_server.observe.metrics import ASSETS, COMPONENTS, DECLARED, GAUGE, metrics
+from edge_server.shm.scoreboard import SIDECAR_SLOT, Field, Row, Scoreboard, WorkerState
+
+_LIVE = (WorkerState.STARTING, WorkerState.SERVING, WorkerState.DRAINING)
+_HELP = {declared.name: declared.help for declared in DECLARED if declared.kind == GAUGE}
+_LABELS = {declared.name: [label for label, _ in declared.labels] for declared in DECLARED}
+
+
+class Exposition:
+    """What ``/metrics`` answers.
+
+    Args:
+        metrics_dir: folder of the multiprocess files.
+        scoreboard: of this instance.
+        mode: ``offline`` or ``live``, told by edge_build_info.
+    """
+
+    def __init__(self, metrics_dir: str, scoreboard: Scoreboard, mode: str) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_Files(metrics_dir))
+        self._registry.register(_Gauges(scoreboard, mode))
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """Return the exposition and its media type, in the format that `accept` asks for."""
+        encode, media_type = choose_encoder(accept)
+        return encode(self._registry), media_type
+
+
+def show_zeros() -> None:
+    """Create the series whose labels are known, so that a first increase is one that rate() sees."""
+    declared = metrics()
+    for reason in REASONS:
+        declared.rejected_total.labels(reason)
+    for component in COMPONENTS:
+        declared.service_restarts_total.labels(component)
+    for status in ("206", "416"):
+        declared.edge_range_requests_total.labels(status)
+    for is_partial in ("true", "false"):
+        declared.edge_cache_hits_total.labels("pack", is_partial)
+
+
+class _Files(Collector):
+    """Counters and histograms, summed over the files of all processes."""
+
+    def __init__(self, metrics_dir: str) -> None:
+        self._pattern = os.path.join(glob.escape(metrics_dir), "*.db")
+
+    def collect(self) -> Iterable[Metric]:
+        # An empty file is one that its process has opened and not yet sized.
+        files = [path for path in sorted(glob.glob(self._pattern)) if os.path.getsize(path)]
+        merged: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+        return merged
+
+
+class _Gauges(Collector):
+    """Gauges, as the scoreboard has them at this moment."""
+
+    def __init__(self, scoreboard: Scoreboard, mode: str) -> None:
+        self._scoreboard = scoreboard
+        self._build = (__version__, platform.python_version(), mode)
+
+    def collect(self) -> Iterator[Metric]:
+        for name, samples in self._samples().items():
+            family = GaugeMetricFamily(name, _HELP[name], labels=_LABELS[name])
+            for labels, value in samples:
+                family.add_metric([str(label) for label in labels], value)
+            yield family
+
+    def _samples(self) -> dict[str, list[tuple[tuple[Any, ...], float]]]:
+        board = self._scoreboard
+        live = [row for row in board.rows() if row.state in _LIVE]
+        workers = [row for row in live if row.slot != SIDECAR_SLOT]
+        assets = _inflight(workers)
+        admin = _inflight(row for row in live if row.slot == SIDECAR_SLOT)
+        by_slot = [(slot, [row for row in workers if row.slot == slot]) for slot in range(board.slots)]
+        return {
+            "inflight_requests": [((ASSETS,), assets)],
+            "edge_inflight": [(("assets",), assets), (("admin",), admin)],
+            "edge_worker_up": [((slot,), _is_up(rows)) for slot, rows in by_slot],
+            "edge_worker_loop_lag_seconds": [((slot,), _lag_s(rows)) for slot, rows in by_slot if rows],
+            "edge_generation": [((), board.generation)],
+            "edge_ready": [((), not board.missing_gates)],
+            "edge_build_info": [(self._build, 1)],
+        }
+
+
+def _inflight(rows: Iterable[Row]) -> int:
+    return sum(row.get(Field.INFLIGHT) for row in rows)
+
+
+def _is_up(rows: list[Row]) -> bool:
+    return any(row.state is WorkerState.SERVING for row in rows)
+
+
+def _lag_s(rows: list[Row]) -> float:
+    return max(row.get(Field.LOOP_LAG_NS) for row in rows) / 1e9

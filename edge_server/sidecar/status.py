@@ -1,0 +1,120 @@
+"""The status of an instance as one JSON-able value: what the page shows and programs read.
+
+Process      the sidecar. Reads scoreboard, catalog and /proc; names no file of this machine.
+Consistency  each process's row is read once; rows are of different ticks.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from edge_server import __version__
+from edge_server.observe.readiness import missing
+from edge_server.roles import Brief
+from edge_server.shm.catalog import Catalog
+from edge_server.shm.scoreboard import SIDECAR_SLOT, Field, Gate, Row, WorkerState
+from edge_server.sidecar.hashing import Hashing
+
+Status = dict[str, Any]
+
+_MEMORY_AGE_S = 2.0  # the kernel walks all pages of a process to tell its share
+
+
+class StatusReader:
+    """Makes the status of the instance that a brief belongs to."""
+
+    def __init__(self, brief: Brief, hashing: Hashing) -> None:
+        self._brief = brief
+        self._hashing = hashing
+        self._memory = _MemoryReader()
+
+    def read(self) -> Status:
+        """Return what ``/api/status`` answers. Sizes are bytes, times seconds or as named."""
+        board = self._brief.scoreboard
+        assets, admin = self._brief.addresses
+        absent = missing(board)
+        processes = [self._process(row) for row in board.rows() if row.state is not WorkerState.EMPTY]
+        return {
+            "service": "svc-edge",
+            "version": __version__,
+            "mode": self._brief.config.edge.mode,
+            "generation": board.generation,
+            "uptime_s": round((time.monotonic_ns() - board.started_ns) / 1e9, 3),
+            "ready": not absent,
+            "degraded": bool(absent) or board.is_degraded,
+            "gates": {name: name not in absent for name in (str(gate.name).lower() for gate in Gate)},
+            "draining": board.is_operator_drain,
+            "stopping": board.is_stopping,
+            "addresses": {"assets": assets, "admin": admin},
+            "slots": board.slots,
+            "workers": [each for each in processes if each["slot"] != SIDECAR_SLOT],
+            "sidecars": [each for each in processes if each["slot"] == SIDECAR_SLOT],
+            "packs": packs(self._brief.catalog),
+            "digests_pending": self._hashing.pending,
+        }
+
+    def _process(self, row: Row) -> Status:
+        pid = row.pid
+        rss, pss = self._memory.read(pid)
+        cpu = row.get(Field.CPU)
+        return {
+            "slot": row.slot,
+            "identity": row.identity,
+            "pid": pid,
+            "state": row.state.name.lower(),
+            "cpu": cpu - 1 if cpu else None,
+            "generation": row.get(Field.GENERATION),
+            "beat_age_ms": max(0, time.monotonic_ns() - row.get(Field.BEAT_NS)) // 1_000_000,
+            "loop_lag_ms": round(row.get(Field.LOOP_LAG_NS) / 1e6, 3),
+            "requests": row.get(Field.REQUESTS),
+            "inflight": row.get(Field.INFLIGHT),
+            "bytes_out": row.get(Field.BYTES_OUT),
+            "rss_bytes": rss,
+            "pss_bytes": pss,
+        }
+
+
+def packs(catalog: Catalog) -> list[Status]:
+    """Return what ``/api/packs`` answers; `bytes` is what a pack's files measure."""
+    return [
+        {
+            "name": pack.name,
+            "kind": pack.kind,
+            "entries": pack.entries,
+            "tiles": pack.tiles,
+            "bytes": pack.bytes,
+            "min_zoom": pack.min_zoom,
+            "max_zoom": pack.max_zoom,
+        }
+        for pack in catalog.packs
+    ]
+
+
+class _MemoryReader:
+    """Resident and proportional set sizes by pid, read again when they are old."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[float, int | None, int | None]] = {}
+
+    def read(self, pid: int) -> tuple[int | None, int | None]:
+        """Return ``(rss, pss)`` in bytes, None where the kernel does not tell."""
+        now = time.monotonic()
+        self._known = {key: known for key, known in self._known.items() if now - known[0] < _MEMORY_AGE_S}
+        if pid not in self._known:
+            self._known[pid] = (now, *_read_memory(pid))
+        return self._known[pid][1:]
+
+
+def _read_memory(pid: int) -> tuple[int | None, int | None]:
+    """Source: proc_pid_smaps(5), the sums of ``/proc/PID/smaps_rollup`` in KiB."""
+    sizes: dict[bytes, int] = {}
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+            for line in file:
+                name, *rest = line.split()
+                if name in (b"Rss:", b"Pss:"):
+                    sizes[name] = int(rest[0]) << 10
+    except OSError:
+        return None, None
+    return sizes.get(b"Rss:"), sizes.get(b"Pss:")
