@@ -22,6 +22,7 @@ from edge_server.errors import (
 from edge_server.http.cors import CorsPolicy
 from edge_server.http.dates import DateClock
 from edge_server.http.headers import ALLOW, ALLOWED_METHODS, NO_STORE, PROBLEM_MEDIA_TYPE, SECURITY_FIELDS
+from edge_server.http.paths import ASSET_PREFIX
 from edge_server.http.reasons import REASONS, STATUS_LINES, problem
 from edge_server.observe.logs import AccessLog, log
 from edge_server.observe.metrics import ASSETS, HEALTHZ, OTHER, READYZ
@@ -47,8 +48,8 @@ def make_app(
     app.req_options.strip_url_path_trailing_slash = False
     app.add_route("/healthz", _Health())
     app.add_route("/readyz", _Readiness(scoreboard))
-    app.add_sink(_Assets(cors).on_request, "/edge/assets/")
     app.add_sink(_nothing_there, "/")
+    app.add_sink(_Assets(cors).on_request, ASSET_PREFIX)  # the last one added is tried first
     app.add_error_handler(Exception, _on_defect)
     app.add_error_handler(falcon.HTTPError, _on_falcon_error)
     app.add_error_handler(Rejection, _on_rejection)
@@ -159,7 +160,7 @@ def _nothing_there(req: falcon.Request, resp: falcon.Response, **_: Any) -> None
 
 
 def _route(path: str) -> str:
-    if path.startswith("/edge/assets/"):
+    if path.startswith(ASSET_PREFIX):
         return ASSETS
     return path if path in (HEALTHZ, READYZ) else OTHER
 

@@ -1,0 +1,187 @@
+"""A worker's WSGI callable over a small mounted world, without bjoern or processes."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_server.config.schema import Config, Cors, Http, Ingress
+from edge_server.http.cors import CorsPolicy
+from edge_server.http.dates import DateClock
+from edge_server.http.headers import NO_STORE, SECURITY_FIELDS
+from edge_server.observe.logs import AccessLog
+from edge_server.observe.tally import Tally
+from edge_server.packs.mount import mount
+from edge_server.packs.reader import NO_FILE, Entry, Pack, PackSpec, TileSet
+from edge_server.packs.source import source_file
+from edge_server.packs.tile_ids import zxy_to_id
+from edge_server.shm.catalog import Catalog
+from edge_server.shm.scoreboard import Gate, Scoreboard
+from edge_server.shm.segment import segment_name
+from edge_server.worker.app import make_app
+from edge_server.worker.assets import Assets
+from edge_server.worker.corr_ids import bind_corr_ids
+from edge_server.worker.hitpath import HitPath, WsgiApp, bind_hit_path
+
+BIG = bytes(range(256)) * 4096  # 1 MiB
+TILE = b"a vector tile " * 20
+BOMB = b"\0" * (4 << 20)
+
+
+@dataclass
+class Answer:
+    """What a client would have got; `cut` is the error that ended the body early."""
+
+    status: int
+    fields: list[tuple[str, str]]
+    body: bytes
+    cut: Exception | None = None
+
+    def __getitem__(self, name: str) -> str:
+        values = [value for field_name, value in self.fields if field_name.lower() == name.lower()]
+        assert len(values) == 1, (name, values)
+        return values[0]
+
+    def all(self, name: str) -> list[str]:
+        return [value for field_name, value in self.fields if field_name.lower() == name.lower()]
+
+
+@dataclass
+class Client:
+    """Calls the app as bjoern does."""
+
+    app: WsgiApp
+    root: Path
+    state: HitPath
+    tally: Tally
+    scoreboard: Scoreboard
+    catalog: Catalog
+    between_chunks: Callable[[], None] = field(default=lambda: None)
+
+    def __call__(self, path: str, method: str = "GET", **fields: str) -> Answer:
+        environ: dict[str, Any] = {
+            "REQUEST_METHOD": method,
+            "PATH_INFO": path if path.startswith("/") else f"/edge/assets/{path}",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "SERVER_NAME": "127.0.0.1",
+            "SERVER_PORT": "8080",
+            "REMOTE_ADDR": "127.0.0.1",
+            "wsgi.url_scheme": "http",
+            "wsgi.input": io.BytesIO(),
+            "wsgi.errors": io.StringIO(),
+            **{f"HTTP_{name.upper()}": value for name, value in fields.items()},
+        }
+        started: list[tuple[str, list[tuple[str, str]]]] = []
+        body = self.app(environ, lambda status, headers, exc_info=None: started.append((status, headers)))
+        assert len(started) == 1
+        status, headers = started[0]
+        assert all(type(value) is str for pair in headers for value in pair)
+        if isinstance(body, bytes):
+            return Answer(int(status[:3]), headers, body)
+        chunks = []
+        cut = None
+        try:
+            for chunk in body:
+                chunks.append(chunk)
+                self.between_chunks()
+        except Exception as error:
+            cut = error
+        close = getattr(body, "close", None)
+        if close is not None:
+            close()
+        return Answer(int(status[:3]), headers, b"".join(chunks), cut)
+
+
+def tile_pack(path: Path) -> Pack:
+    """An archive with gzip tiles 0/0/0, 1/0/0 (garbage) and 1/1/1 (a bomb), and zooms 0 to 1."""
+    tiles = {(0, 0, 0): gzip.compress(TILE), (1, 0, 0): b"no gzip at all", (1, 1, 1): gzip.compress(BOMB)}
+    path.write_bytes(b"".join(tiles.values()))
+    lengths = [len(data) for data in tiles.values()]
+    ids = [zxy_to_id(*address) for address in tiles]
+    assert ids == sorted(ids)
+    tileset = TileSet(
+        name="maps/world",
+        file=0,
+        extensions=("mvt", "pbf"),
+        media_type="application/vnd.mapbox-vector-tile",
+        coding="gzip",
+        min_zoom=0,
+        max_zoom=1,
+        tilejson={"name": "World", "minzoom": 0, "maxzoom": 1},
+        first_ids=np.array(ids, dtype=np.uint64),
+        run_lengths=np.ones(3, dtype=np.uint32),
+        offsets=np.cumsum([0, *lengths[:-1]]).astype(np.uint64),
+        lengths=np.array(lengths, dtype=np.uint32),
+    )
+    entries = [
+        Entry("maps/world.pmtiles", 0, 0, sum(lengths), "application/vnd.pmtiles", is_archive=True),
+        Entry("maps/world/metadata.json", NO_FILE, 0, 2, "application/json", inline=b"{}"),
+    ]
+    return Pack("maps/world", "pmtiles", str(path), [source_file(str(path), path.stat())], entries, [tileset])
+
+
+@pytest.fixture
+def make_client(tmp_path: Path) -> Iterator[Callable[..., Client]]:
+    catalogs: list[Catalog | Scoreboard] = []
+    root = tmp_path / "assets"
+    root.mkdir()
+    (root / "a.txt").write_bytes(b"hello, edge")
+    (root / "empty.bin").write_bytes(b"")
+    (root / "big.bin").write_bytes(BIG)
+    (root / "näme ü.txt").write_bytes(b"unicode")
+    (root / "style.css").write_bytes(b"body{margin:0}" * 20)
+    (root / "style.css.gz").write_bytes(gzip.compress(b"body{margin:0}" * 20))
+    os.utime(root / "a.txt", (1_700_000_000, 1_700_000_000))
+
+    def make(*, http: Http | None = None, cors: Cors | None = None, capacity: int = 64) -> Client:
+        config = replace(Config(), http=http or Http(), cors=cors or Cors(), ingress=Ingress())
+        packs = [
+            *mount([PackSpec(str(root))], verify="none", on_event=lambda *_: None),
+            tile_pack(tmp_path / "w"),
+        ]
+        catalog = Catalog.build(packs, generation=1, name=segment_name(f"test-{len(catalogs)}"))
+        scoreboard = Scoreboard.create(1, segment_name(f"test-{len(catalogs)}-scores"))
+        scoreboard.generation = 1
+        scoreboard.missing_gates = Gate(0)
+        catalogs.extend((catalog, scoreboard))
+        state, tally, access_log, clock = HitPath(capacity), Tally(), AccessLog(0), DateClock()
+        policy = CorsPolicy(config.cors.allow_origins)
+        app = make_app(
+            state, scoreboard=scoreboard, cors=policy, clock=clock, tally=tally, access_log=access_log
+        )
+        hit_path = bind_hit_path(
+            state,
+            Assets(catalog, config, "127.0.0.1:8080"),
+            app,
+            tally=tally,
+            access_log=access_log,
+            new_corr_id=bind_corr_ids(),
+            clock=clock,
+            cors=policy if config.cors.allow_origins else None,
+            generation=scoreboard.generation_word,
+            enable_multi_range=config.http.enable_multi_range,
+            empty_tile_headers=[NO_STORE, *SECURITY_FIELDS],
+        )
+        return Client(hit_path, root, state, tally, scoreboard, catalog)
+
+    yield make
+    for catalog in catalogs:
+        if isinstance(catalog, Catalog):
+            catalog.close()
+            catalog.unlink()
+        else:
+            catalog.segment.unlink()
+
+
+@pytest.fixture
+def get(make_client: Callable[..., Client]) -> Client:
+    """A client of a worker with the default configuration."""
+    return make_client()
