@@ -123,20 +123,21 @@ def _unbrotli(data: bytes) -> Iterator[bytes]:
     decoder = brotli.Decompressor()
     view = memoryview(data)
     position = 0
-    while True:
+    # NOTE: a decoder that takes more input may still hold output, so the end is when it says so.
+    while not decoder.is_finished():
         piece = b""
         if decoder.can_accept_more_data():
             piece = bytes(view[position : position + _FEED_BYTES])
             position += len(piece)
-            if not piece:
-                break
         try:
             chunk = decoder.process(piece, output_buffer_limit=_CHUNK_BYTES)
         except brotli.error as error:
             raise DecodeError(str(error)) from None
+        if not piece and not chunk:
+            raise DecodeError("brotli: the stream is cut short")
         yield chunk
-    if not decoder.is_finished():
-        raise DecodeError("brotli: the stream is cut short")
+    if position < len(data) or not decoder.can_accept_more_data():
+        raise DecodeError("brotli: more than one stream")
 
 
 def _unzstd(data: bytes) -> Iterator[bytes]:
