@@ -95,7 +95,8 @@ install_packages() {
 
 require_packages() {
     local missing
-    missing=$(missing_packages "$1" | xargs)
+    missing=$(missing_packages "$1")
+    missing=${missing//$'\n'/ }
     [ -n "$missing" ] || return 0
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
         {
@@ -135,8 +136,8 @@ fi
 require_packages "$python"
 python=${python:-$(find_python)}
 [ -n "$python" ] || die "no Python 3.10 or newer here; Debian 12, Ubuntu 22.04 and later have one"
-still=$(missing_packages "$python" | xargs)
-[ -z "$still" ] || die "still missing after the installation: $still"
+still=$(missing_packages "$python")
+[ -z "$still" ] || die "still missing after the installation:" $still
 
 if ! is_usable "$venv/bin/python" || [ "$(base_of "$python")" != "$(base_of "$venv/bin/python")" ]; then
     make_venv "$python"
