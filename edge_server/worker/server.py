@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import signal
 import socket
 import struct
 import termios
@@ -37,6 +38,8 @@ def run(listener: socket.socket, app: WsgiApp) -> None:
     """Serve `app` on a listening socket until the process exits."""
     import bjoern
 
+    # NOTE: bjoern handles SIGINT itself, and stops; Ctrl-C is the supervisor's to answer.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     bjoern.server_run(listener, app)
 
 
