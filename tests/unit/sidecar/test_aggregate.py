@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from edge_server.observe.metrics import ASSETS, DECLARED, metrics, name_process
+from edge_server.observe.tally import Tally
+from edge_server.shm.scoreboard import Field, Gate, Scoreboard, WorkerState
+from edge_server.sidecar.aggregate import Exposition, show_zeros
+
+
+def scrape(metrics_dir: Path, scoreboard: Scoreboard) -> dict[str, dict[tuple[str, ...], float]]:
+    """Sample name to label values (in the order of their names) to value."""
+    text, media_type = Exposition(str(metrics_dir), scoreboard, "offline").render("")
+    assert media_type.startswith("text/plain; version=0.0.4")
+    read: dict[str, dict[tuple[str, ...], float]] = {}
+    for family in text_string_to_metric_families(text.decode()):
+        for sample in family.samples:
+            labels = tuple(value for _, value in sorted(sample.labels.items()))
+            read.setdefault(sample.name, {})[labels] = sample.value
+    return read
+
+
+def count_in_child(identity: str, requests: int) -> None:
+    pid = os.fork()
+    if pid == 0:
+        name_process(identity)
+        tally = Tally()
+        for _ in range(requests):
+            tally.record(ASSETS, "GET", 200, 0.0001, 10, hit="pack")
+        tally.fold()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_counts_of_all_processes_are_summed(metrics_dir: Path, scoreboard: Scoreboard) -> None:
+    for identity, requests in (("0a", 3), ("1a", 4), ("0b", 5), ("0a", 1)):
+        count_in_child(identity, requests)
+    read = scrape(metrics_dir, scoreboard)
+    assert read["http_requests_total"] == {("GET", ASSETS, "200"): 13}
+    assert read["request_latency_seconds_count"] == {("GET", ASSETS): 13}
+    assert read["edge_bytes_out_total"] == {(ASSETS,): 130}
+
+
+def test_no_sample_names_a_process_id(metrics_dir: Path, scoreboard: Scoreboard) -> None:
+    count_in_child("0a", 1)
+    show_zeros()
+    text, _ = Exposition(str(metrics_dir), scoreboard, "offline").render("")
+    assert b"pid=" not in text
+
+
+def test_gauges_are_those_of_the_scoreboard_now(metrics_dir: Path, scoreboard: Scoreboard) -> None:
+    worker = scoreboard.row(scoreboard.row_index(0, "a"))
+    worker.set(Field.INFLIGHT, 5)
+    worker.set(Field.LOOP_LAG_NS, 2_500_000)
+    draining = scoreboard.row(scoreboard.row_index(1, "b"))
+    draining.begin(1234, 7, None)
+    draining.set(Field.STATE, WorkerState.DRAINING)
+    draining.set(Field.INFLIGHT, 2)
+    read = scrape(metrics_dir, scoreboard)
+    assert read["inflight_requests"] == {(ASSETS,): 7}
+    assert read["edge_inflight"] == {("assets",): 7, ("admin",): 0}
+    assert read["edge_worker_up"] == {("0",): 1, ("1",): 0, ("2",): 0}
+    assert read["edge_worker_loop_lag_seconds"] == {("0",): 0.0025, ("1",): 0}
+    assert read["edge_generation"] == {(): 7}
+    assert read["edge_ready"] == {(): 1}
+    assert list(read["edge_build_info"].values()) == [1]
+
+
+def test_a_process_that_is_gone_leaves_no_gauge(metrics_dir: Path, scoreboard: Scoreboard) -> None:
+    row = scoreboard.row(scoreboard.row_index(0, "a"))
+    row.set(Field.INFLIGHT, 5)
+    row.set(Field.STATE, WorkerState.STOPPED)
+    read = scrape(metrics_dir, scoreboard)
+    assert read["inflight_requests"] == {(ASSETS,): 0}
+    assert read["edge_worker_up"][("0",)] == 0
+    assert "edge_worker_loop_lag_seconds" not in read
+
+
+def test_a_missing_gate_is_a_zero(metrics_dir: Path, scoreboard: Scoreboard) -> None:
+    scoreboard.missing_gates = Gate.NOT_DRAINING
+    assert scrape(metrics_dir, scoreboard)["edge_ready"] == {(): 0}
+
+
+def test_rejections_start_from_a_zero_that_rate_can_see(metrics_dir: Path, scoreboard: Scoreboard) -> None:
+    show_zeros()
+    read = scrape(metrics_dir, scoreboard)
+    assert read["rejected_total"][("not_found",)] == 0
+    assert read["service_restarts_total"] == {("worker",): 0, ("sidecar",): 0}
+    metrics().rejected_total.labels("not_found").inc()
+    assert scrape(metrics_dir, scoreboard)["rejected_total"][("not_found",)] == 1
+
+
+def test_every_declared_metric_is_exposed_with_its_help(metrics_dir: Path, scoreboard: Scoreboard) -> None:
+    show_zeros()
+    count_in_child("0a", 1)
+    text = Exposition(str(metrics_dir), scoreboard, "offline").render("")[0].decode()
+    for declared in DECLARED:
+        assert f"# HELP {declared.name} {declared.help}\n" in text
+        assert f"# TYPE {declared.name} {declared.kind}\n" in text
+
+
+def test_a_file_that_is_just_being_made_does_not_break_a_scrape(
+    metrics_dir: Path, scoreboard: Scoreboard
+) -> None:
+    count_in_child("0a", 1)
+    (metrics_dir / "counter_1a.db").touch()
+    assert scrape(metrics_dir, scoreboard)["http_requests_total"] == {("GET", ASSETS, "200"): 1}
+
+
+@pytest.mark.parametrize(
+    ("accept", "begins"),
+    [
+        ("application/openmetrics-text;version=1.0.0", "application/openmetrics-text; version=1.0.0"),
+        ("text/plain;version=0.0.4", "text/plain; version=0.0.4"),
+        ("*/*", "text/plain; version=0.0.4"),
+        ("", "text/plain; version=0.0.4"),
+    ],
+)
+def test_the_scraper_chooses_the_format(
+    metrics_dir: Path, scoreboard: Scoreboard, accept: str, begins: str
+) -> None:
+    text, media_type = Exposition(str(metrics_dir), scoreboard, "offline").render(accept)
+    assert media_type.startswith(begins)
+    assert text.endswith(b"# EOF\n") == ("openmetrics" in accept)
