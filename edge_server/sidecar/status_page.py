@@ -125,7 +125,7 @@ def _process(process: Status) -> list[str]:
 def _pack(pack: Status) -> list[str]:
     zooms = "" if pack["min_zoom"] is None else f"{pack['min_zoom']} to {pack['max_zoom']}"
     return [
-        pack["name"],
+        pack["name"] or "/",
         pack["kind"],
         f"{pack['entries']:,}",
         f"{pack['tiles']:,}",
