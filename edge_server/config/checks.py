@@ -46,7 +46,7 @@ Finding = tuple[str, str]
 
 def setting_problems(config: Config) -> list[Finding]:
     """Return where settings contradict each other."""
-    rules = (_addresses, _pinning, _live_mode, _retries, _inflating, _tls_pair)
+    rules = (_addresses, _live_mode, _retries, _inflating, _tls_pair)
     return [finding for rule in rules for finding in rule(config)]
 
 
@@ -84,16 +84,6 @@ def _collide(one: Address, other: Address) -> bool:
     # SO_REUSEPORT would let both bind, and the kernel would choose between them.
     shares_host = one.host == other.host or one.is_wildcard or other.is_wildcard
     return one.port != 0 and one.port == other.port and shares_host
-
-
-def _pinning(config: Config) -> Iterator[Finding]:
-    count, pin = config.workers.count, config.workers.pin
-    if isinstance(pin, str):
-        return
-    if len(set(pin)) < len(pin):
-        yield "workers.pin", "names a CPU twice; name each once"
-    if isinstance(count, int) and count > len(pin):
-        yield "workers.pin", f"names {len(pin)} CPUs for {count} workers; name one for each (workers.count)"
 
 
 def _live_mode(config: Config) -> Iterator[Finding]:
@@ -205,9 +195,10 @@ def _without_effect(config: Config) -> Iterator[Finding]:
     values = dict(flatten(config))
     for key, default in defaults().items():
         ordinary = values[DERIVED[key]] if key in DERIVED else default
-        if values[key] != ordinary and _is_without_effect(key):
+        if values[key] != ordinary and is_without_effect(key):
             yield key, "has no effect in this version"
 
 
-def _is_without_effect(key: str) -> bool:
+def is_without_effect(key: str) -> bool:
+    """Whether a setting is checked, but obeyed by nothing in this version."""
     return any(key == name or (name.endswith(".") and key.startswith(name)) for name in WITHOUT_EFFECT)

@@ -11,6 +11,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
+from operator import attrgetter
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from pydantic.fields import FieldInfo
@@ -72,14 +73,13 @@ def elements() -> Mapping[str, Setting]:
 
 @cache
 def section_summaries() -> Mapping[str, str]:
-    """Return the first line of every section's docstring; the root's key is empty."""
-    config = Config()
-    found = {"": (type(config).__doc__ or "").strip().splitlines()[0]}
-    for name in sorted(section_names()):
-        section: Any = config
-        for part in name.split("."):
-            section = getattr(section, part)
-        found[name] = (type(section).__doc__ or "").strip().splitlines()[0]
+    """Return the first line of every section's docstring, in the order of declaration."""
+    found: dict[str, str] = {}
+    for key in defaults():
+        name = key.rpartition(".")[0]
+        if name:
+            section: Any = attrgetter(name)(Config())
+            found[name] = (type(section).__doc__ or "").strip().splitlines()[0]
     return found
 
 

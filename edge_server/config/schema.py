@@ -90,7 +90,7 @@ def _pack_source(value: object) -> object:
 
 
 Packs = Annotated[
-    tuple[Annotated[PackSource, BeforeValidator(_pack_source)], ...],
+    tuple[Annotated[PackSource, BeforeValidator(_pack_source, json_schema_input_type=str | PackSource)], ...],
     Accepts("a list of paths, globs or objects {path, name, verify}"),
 ]
 Origins = Annotated[tuple[OriginMapping, ...], Accepts("a list of objects {prefix, url}")]
@@ -138,7 +138,7 @@ class Workers:
     pin: Annotated[
         CpuPinning,
         about(
-            "`auto` gives each worker one usable CPU, a list names the CPUs in the order of slots, "
+            "`auto` gives each worker one usable CPU, a list names CPUs that slots take in turn, "
             "`none` leaves them to the scheduler"
         ),
     ] = "auto"
@@ -173,7 +173,7 @@ class Ingress:
     max_decompress_ratio: Annotated[Number, about("how far anything may grow when inflated here", ge=1)] = (
         10.0
     )
-    decompress_abs_bytes: Annotated[Size, about("how large anything may become when inflated here", ge=1)] = (
+    decompress_abs_bytes: Annotated[Size, about("how large anything may become when inflated here", gt=0)] = (
         10 * MIB
     )
 
@@ -189,7 +189,7 @@ class Fill:
     per_host: Annotated[Whole, about("fetches at once from one host", ge=1)] = 16
     connect_timeout: Annotated[Duration, about("how long connecting may take", gt=0)] = 2.0
     read_timeout: Annotated[Duration, about("how long an origin may stay silent", gt=0)] = 5.0
-    max_object_bytes: Annotated[Size, about("largest object that is fetched", ge=1)] = 64 * MIB
+    max_object_bytes: Annotated[Size, about("largest object that is fetched", gt=0)] = 64 * MIB
     hedge_after: Annotated[
         Duration, about("a second attempt when the first is slower than this; 0 is off")
     ] = 0.0
@@ -247,7 +247,7 @@ class Cas:
 
     memory_bytes: Annotated[Size, about("size of the shared-memory tier")] = 256 * MIB
     path: Annotated[FilePath | None, about("folder of the disk tier; none keeps everything in memory")] = None
-    max_bytes: Annotated[Size, about("size of the disk tier", ge=1)] = 10 * GIB
+    max_bytes: Annotated[Size, about("size of the disk tier", gt=0)] = 10 * GIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

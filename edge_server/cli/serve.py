@@ -1,0 +1,46 @@
+"""`svc-edge serve`: load the configuration and hand it to the supervisor."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from edge_server.cli.flags import CommandLine, settings_flags
+
+if TYPE_CHECKING:
+    from edge_server.config.load import Loaded
+
+
+@click.command("serve")
+@settings_flags
+@click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path())
+def command(paths: tuple[str, ...], given: CommandLine) -> int:
+    """Serve packs until SIGTERM or SIGINT.
+
+    PATH is a pack, a directory or a glob, as with --pack. Flags come before SVC_EDGE_
+    variables, these before the file, this before the defaults.
+    """
+    _refuse_misplaced_command(paths)
+    loaded = given.with_packs(paths).load(to_serve=True)
+    return _supervise(loaded)
+
+
+def _refuse_misplaced_command(paths: tuple[str, ...]) -> None:
+    """Catch ``svc-edge --config F check``, which would serve a pack called check."""
+    from edge_server.cli.main import COMMANDS
+
+    for path in paths:
+        if path in COMMANDS and not os.path.exists(path):
+            raise click.UsageError(f"The command comes first: svc-edge {path} ...")
+
+
+def _supervise(loaded: Loaded) -> int:
+    from edge_server.roles import Roles
+    from edge_server.sidecar import main as sidecar
+    from edge_server.supervisor import main as supervisor
+    from edge_server.worker import main as worker
+
+    roles = Roles(worker=worker.run, sidecar=sidecar.run)
+    return supervisor.serve(loaded.config, roles, warnings=loaded.warnings)
