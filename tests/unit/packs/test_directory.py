@@ -159,7 +159,9 @@ def test_special_files_are_left_out_and_never_opened(tmp_path: Path) -> None:
     assert set(reasons(listing).values()) == {"it is no regular file"}
 
 
-@pytest.mark.parametrize("name", [b"\xff.txt", b"a\nb.txt", b"a\\b.txt", b"a\x7f.txt", b"\xc2\x85.txt"], ids=repr)
+@pytest.mark.parametrize(
+    "name", [b"\xff.txt", b"a\nb.txt", b"a\\b.txt", b"a\x7f.txt", b"\xc2\x85.txt"], ids=repr
+)
 def test_names_that_no_request_can_carry_are_left_out(tmp_path: Path, name: bytes) -> None:
     put(tmp_path, "a.txt")
     with open(os.path.join(os.fsencode(tmp_path), name), "wb"):
@@ -182,7 +184,8 @@ def test_paths_longer_than_a_request_may_carry_are_left_out(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "path", ["a", "a b", "ü/ö", "a%2e", "a..b", "...", "", "a//b", "a/./b", "..", "/a", "a/", "a\x00", "\udcff"]
+    "path",
+    ["a", "a b", "ü/ö", "a%2e", "a..b", "...", "", "a//b", "a/./b", "..", "/a", "a/", "a\x00", "\udcff"],
 )
 def test_an_address_is_what_the_request_path_rule_says(path: str) -> None:
     try:
@@ -247,7 +250,9 @@ def test_whole_archives_have_no_variants(tmp_path: Path) -> None:
     assert entry_at(read_directory(str(tmp_path)), "a.zip").variants == ()
 
 
-def test_a_folder_that_cannot_be_read_refuses_the_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_read_refuses_the_pack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put(tmp_path, "closed/a.txt")
     scandir = os.scandir
 
