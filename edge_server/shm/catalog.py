@@ -217,22 +217,6 @@ class Catalog:
         big = np.flatnonzero((lengths > HASH_INLINE_BYTES) & ~self.digests.known(self.entries))
         return [int(index) for index in big[np.argsort(lengths[big], kind="stable")]]
 
-    def hash_pending(self, stop: threading.Event) -> list[tuple[str, str]]:
-        """Hash what `pending_digests` names, until done or `stop` is set.
-
-        Returns:
-            ``(path, what happened)`` of each entry that could not be read.
-        """
-        failed = []
-        for index in self.pending_digests():
-            if stop.is_set():
-                break
-            try:
-                self.hash_entry(index, stop)
-            except PackUnreadable as error:
-                failed.append((self.path_bytes(index).decode(), error.what))
-        return failed
-
     def hash_entry(self, index: int, stop: threading.Event | None = None) -> bytes | None:
         """Return an entry's digest, computing and recording it if nobody has; None if stopped.
 

@@ -157,18 +157,18 @@ def test_only_big_entries_are_left_for_the_background_smallest_first(
     monkeypatch.setattr(catalog_module, "HASH_INLINE_BYTES", 3)
     catalog = build([folder_pack(tmp_path, {"big": b"123456", "mid": b"1234", "small": b"123"})])
     assert [catalog.entry(index).path for index in catalog.pending_digests()] == ["mid", "big"]
-    assert catalog.hash_pending(threading.Event()) == []
+    for index in catalog.pending_digests():
+        catalog.hash_entry(index)
     assert catalog.pending_digests() == []
     assert catalog.digests.get(catalog.find(b"big")) == blake3(b"123456").digest()
 
 
-def test_hashing_stops_when_told_to(tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog_module, "HASH_INLINE_BYTES", 1)
+def test_hashing_stops_when_told_to(tmp_path: Path, build: Build) -> None:
     catalog = build([folder_pack(tmp_path, {"big": b"123456"})])
     stop = threading.Event()
     stop.set()
-    catalog.hash_pending(stop)
-    assert len(catalog.pending_digests()) == 1
+    assert catalog.hash_entry(catalog.find(b"big"), stop) is None
+    assert catalog.digests.get(catalog.find(b"big")) is None
 
 
 @pytest.mark.parametrize(
