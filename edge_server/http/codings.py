@@ -40,7 +40,7 @@ class DecodeError(EdgeError):
     """The bytes are not one whole stream of their coding."""
 
 
-class DecodeCap(EdgeError):  # noqa: N818 - a cap that held is no error
+class DecodeCap(EdgeError):
     """The output would exceed a cap.
 
     Args:
@@ -136,7 +136,7 @@ def _unbrotli(data: bytes) -> Iterator[bytes]:
         if not piece and not chunk:
             raise DecodeError("brotli: the stream is cut short")
         yield chunk
-    if position < len(data) or not decoder.can_accept_more_data():
+    if position < len(data):
         raise DecodeError("brotli: more than one stream")
 
 

@@ -71,6 +71,7 @@ def id_of(case: object) -> str | None:
         ("12.5.3 nothing parses: identity", "q=1;;, ;", ALL, ""),
         ("12.5.3 nothing parses: no coding", "q=1;;, ;", ("gzip",), None),
         ("12.5.3 twice: the higher", "gzip;q=0, x-gzip;q=0.5", ALL, "gzip"),
+        ("12.5.3 twice: the higher first", "gzip;q=0.5, x-gzip;q=0", ALL, "gzip"),
         ("12.5.3 empty members", ",, gzip ,", ALL, "gzip"),
         ("12.5.3 nothing stored", "*", (), None),
         ("12.5.3 a coding of no name here", "*", ("compress",), None),

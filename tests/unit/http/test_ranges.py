@@ -119,6 +119,7 @@ def test_several_ranges_are_refused_where_one_is_expected(value: str) -> None:
         ("15.3.7.2 one byte between", "bytes=0-4,6-8", 10, [(0, 5), (6, 9)]),
         ("15.3.7.2 one inside another", "bytes=2-3,0-9", 10, [(0, 10)]),
         ("15.3.7.2 merged ones stand where the first did", "bytes=8-9,0-1,7-8", 10, [(7, 10), (0, 2)]),
+        ("15.3.7.2 merged with a later one", "bytes=0-5,8-9,3-6", 10, [(0, 7), (8, 10)]),
         ("15.3.7.2 joined by a later one", "bytes=0-1,6-7,2-5", 10, [(0, 8)]),
         ("14.1.2 first and last byte", "bytes=0-0,-1", 10000, [(0, 1), (9999, 10000)]),
         ("14.1.2 one exists", "bytes=100-,5-6", 10, [(5, 7)]),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -83,3 +85,11 @@ def test_a_status_line_is_a_status_and_its_phrase() -> None:
     assert STATUS_LINES[413] == "413 Content Too Large"  # RFC 9110 section 15.5.14
     assert STATUS_LINES[416] == "416 Range Not Satisfiable"  # section 15.5.17
     assert {reason.status for reason in REASONS.values()} <= STATUS_LINES.keys()
+
+
+def test_the_manual_gives_each_reason_its_status() -> None:
+    manual = (Path(__file__).parents[3] / "docs" / "HTTP.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([45][0-9]{2}) \| `([a-z_]+)` \|", manual, re.MULTILINE)
+    assert {name for _, name in rows} == {rejection.reason for rejection in rejections()}
+    for status, name in rows:
+        assert REASONS[name].status == int(status)
