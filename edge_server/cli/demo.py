@@ -42,7 +42,7 @@ class DemoError(EdgeError):
 @click.command("demo")
 @click.option("--once", is_flag=True, help="Stop after the proof; exit 0 only if all of it holds.")
 @click.option("--folder", default="demo", show_default=True, help="Where to build.")
-def command(once: bool, folder: str) -> None:
+def command(once: bool, folder: str) -> int:
     """Build a small world, serve it, and prove that it is served right."""
     console = Console(width=None if sys.stdout.isatty() else 120)
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -55,7 +55,7 @@ def command(once: bool, folder: str) -> None:
     except DemoError as error:
         console.print(Text(str(error), style="red"))
         is_proven = False
-    sys.exit(0 if is_proven else 1)
+    return 0 if is_proven else 1
 
 
 def build(folder: str, console: Console) -> None:
@@ -93,9 +93,9 @@ def _run(console: Console, folder: str, once: bool) -> bool:
         _print_proof(console, checked)
         for plane in planes:
             plane.close()
-        if not once:
-            _print_urls(console, planes)
-            with contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt):
+            if not once:
+                _print_urls(console, planes)
                 server.wait()
     if server.returncode != 0:
         raise DemoError(f"the server ended with {server.returncode} instead of 0; see {folder}/server.log")

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 @click.command("doctor")
 @click.option(
-    "--config", "config_path", type=click.Path(dir_okay=False), help="Check the ports of this file."
+    "-c", "--config", "path", metavar="FILE", type=click.Path(), help="The file whose ports are checked."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(config_path: str | None, as_json: bool) -> None:
+def command(path: str | None, as_json: bool) -> int:
     """Check interpreter, bjoern, libev, limits, CPUs, shared memory and ports."""
-    findings = list(examine(config_path))
+    findings = list(examine(path))
     if as_json:
         click.echo(
             json.dumps({"ok": is_healthy(findings), "checks": [found._asdict() for found in findings]})
@@ -42,7 +42,7 @@ def command(config_path: str | None, as_json: bool) -> None:
         _print_table(findings)
     else:
         _print_plain(findings)
-    sys.exit(0 if is_healthy(findings) else 1)
+    return 0 if is_healthy(findings) else 1
 
 
 def is_healthy(findings: list[Finding]) -> bool:
@@ -50,11 +50,11 @@ def is_healthy(findings: list[Finding]) -> bool:
     return all(found.status != "fail" for found in findings)
 
 
-def examine(config_path: str | None = None) -> Iterator[Finding]:
+def examine(path: str | None = None) -> Iterator[Finding]:
     """Yield the findings in the order in which a person would repair them."""
     from edge_server.supervisor.pinning import usable_cpus
 
-    config, trouble = _read_config(config_path)
+    config, trouble = _read_config(path)
     yield machine.check_platform(sys.platform, platform.release())
     yield machine.check_python(
         sys.version_info[:3], is_free_threaded=bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
@@ -90,12 +90,11 @@ def _read_config(path: str | None) -> tuple[Config, Finding | None]:
     from edge_server.config.load import load
     from edge_server.config.schema import Config
 
-    if path is None:
-        return Config(), None
     try:
-        return load(path, flags={}, environ=os.environ).config, None
+        return load(path, flags={}, environ=os.environ, to_serve=False).config, None
     except EdgeError as error:
-        return Config(), Finding("configuration", "fail", str(error), f"svc-edge check --config {path}")
+        remedy = "svc-edge check" if path is None else f"svc-edge check --config {path}"
+        return Config(), Finding("configuration", "fail", str(error), remedy)
 
 
 def _print_plain(findings: list[Finding]) -> None:

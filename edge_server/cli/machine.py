@@ -180,10 +180,11 @@ def check_backlog(name: str, value: int | None) -> Finding:
 
 def check_cpus(cpus: Cpus, online: int) -> Finding:
     """The CPUs that workers are pinned to, and a cgroup quota below them."""
+    workers = f"{cpus.most_workers} worker{'s' if cpus.most_workers > 1 else ''}"
     seen = f"{len(cpus.numbers)} of {online} ({_as_ranges(cpus.numbers)})"
     if cpus.quota is None:
-        return Finding("cpus", "ok", f"{seen}, no quota, {cpus.most_workers} workers")
-    seen += f", quota {cpus.quota:g}, {cpus.most_workers} workers"
+        return Finding("cpus", "ok", f"{seen}, no quota, {workers}")
+    seen += f", quota {cpus.quota:g}, {workers}"
     if cpus.quota < 1:
         return Finding(
             "cpus",

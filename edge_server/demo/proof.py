@@ -168,8 +168,10 @@ def _ready(assets: Plane, admin: Plane) -> str:
     ours, theirs = assets.get("/readyz"), admin.get("/readyz")
     _expect("status on the asset plane", ours.status, 200)
     _expect("status on the admin plane", theirs.status, 200)
-    _expect("the answers agree", json.loads(ours.body) == json.loads(theirs.body), True)
-    return ours.body.decode().strip()
+    report = json.loads(ours.body)
+    _expect("the answers agree", report == json.loads(theirs.body), True)
+    _expect("ready", report["ready"], True)
+    return f"ready, generation {report['generation']}"
 
 
 def _expect(what: str, seen: object, expected: object) -> None:

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from edge_server.cli import doctor, machine
+from edge_server.cli.main import main
 from edge_server.config.addresses import Address
 from edge_server.config.schema import Config
 from edge_server.supervisor.pinning import Cpus
@@ -95,7 +95,7 @@ def test_a_short_backlog_is_warned_about(value: int | None, status: str) -> None
     [
         ((0, 1, 2, 3), None, "ok", "4 of 8 (0-3), no quota, 4 workers"),
         ((0, 2, 3), 2.0, "ok", "3 of 8 (0,2-3), quota 2, 2 workers"),
-        ((0, 1), 0.5, "warn", "2 of 8 (0-1), quota 0.5, 1 workers"),
+        ((0, 1), 0.5, "warn", "2 of 8 (0-1), quota 0.5, 1 worker"),
         ((0, 1, 2, 3), 1.5, "warn", "4 of 8 (0-3), quota 1.5, 2 workers"),
     ],
     ids=["no quota", "whole quota", "half a CPU", "one and a half"],
@@ -149,19 +149,20 @@ def test_a_port_in_use_is_named() -> None:
     assert found.seen == f"127.0.0.1:{port}"
 
 
-def test_a_configuration_that_does_not_load_is_a_failure(tmp_path: Path) -> None:
+def test_a_configuration_that_does_not_load_is_a_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "svc-edge.yaml"
     path.write_text("workers:\n  cuont: 3\n")
-    result = CliRunner().invoke(doctor.command, ["--json", "--config", str(path)])
-    report = json.loads(result.output)
-    assert result.exit_code == 1
+    assert main(["doctor", "--json", "--config", str(path)]) == 1
+    report = json.loads(capsys.readouterr().out)
     assert report["ok"] is False
     assert any(found["check"] == "configuration" and "cuont" in found["seen"] for found in report["checks"])
 
 
-def test_this_machine_can_run_the_server() -> None:
-    result = CliRunner().invoke(doctor.command, [])
-    assert result.exit_code == 0, result.output
-    lines = result.output.splitlines()
+def test_this_machine_can_run_the_server(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["doctor"])
+    lines = capsys.readouterr().out.splitlines()
+    assert code == 0, lines
     assert any(line.startswith("ok    python: ") and sys.executable in line for line in lines)
     assert {line.split()[0] for line in lines if not line.startswith(" ")} <= {"ok", "warn"}
