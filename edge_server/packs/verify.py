@@ -64,8 +64,9 @@ def verify(pack: Pack, mode: str, *, threads: int = 4, sample: int = 64, on_even
         _drop_large_variants(pack, on_event)
     progress = Progress()
     report = _Report(pack, mode, progress, on_event)
-    for tasks in _full_phases(pack) if mode == "full" else [_sample_tasks(pack, sample)]:
-        progress.total += sum(count for count, _ in tasks)
+    phases = _full_phases(pack) if mode == "full" else [_sample_tasks(pack, sample)]
+    progress.total = sum(count for tasks in phases for count, _ in tasks)
+    for tasks in phases:
         for place, digest in _run([task for _, task in tasks], threads, progress, report):
             pack.entries[place] = pack.entries[place]._replace(digest=digest)
     report.tell()

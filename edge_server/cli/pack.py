@@ -1,0 +1,209 @@
+"""``svc-edge pack``: look into packs, verify them, and compute the hashes that ETags carry.
+
+Reads packs with the code that mounts them, so what passes here is served. Errors end
+with their own exit code, 78 for a pack that would not be mounted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from edge_server.errors import PackError
+from edge_server.packs.entry_checks import hash_entries
+from edge_server.packs.mount import mount
+from edge_server.packs.pmtiles import read_header
+from edge_server.packs.pmtiles_header import CODINGS, TILE_TYPES
+from edge_server.packs.progress import Progress
+from edge_server.packs.reader import Entry, Pack, PackSpec
+from edge_server.packs.source import open_regular, opened
+from edge_server.packs.tile_ids import id_to_zxy
+
+OnEvent = Callable[[str, Mapping[str, object]], None]
+
+
+@click.group()
+def pack() -> None:
+    """Look into packs and verify them."""
+
+
+@pack.command()
+@click.argument("path", metavar="PACK")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--tiles", default=5, show_default=True, type=click.IntRange(0, 10_000), help="Show the first N tiles."
+)
+def show(path: str, as_json: bool, tiles: int) -> None:
+    """Show what a pack holds: kind, counts, header, bounds, first tiles."""
+    described = [_describe(found, tiles) for found in mount([PackSpec(path)], verify="none", on_event=_warn)]
+    if as_json:
+        click.echo(json.dumps(described, indent=2))
+        return
+    for description in described:
+        _print_table(description)
+
+
+@pack.command()
+@click.argument("paths", metavar="PACK...", nargs=-1, required=True)
+@click.option(
+    "--mode", type=click.Choice(["index", "full"]), default="full", show_default=True, help="How much."
+)
+@click.option(
+    "--sample", default=64, show_default=True, type=click.IntRange(min=0), help="Objects that index reads."
+)
+@click.option(
+    "--threads", default=4, show_default=True, type=click.IntRange(1, 64), help="Threads to hash with."
+)
+def verify(paths: Sequence[str], mode: str, sample: int, threads: int) -> int:
+    """Verify packs as a server does at start: `index` checks structure and a sample, `full` everything.
+
+    Every pack is tried; the exit code is 78 if one of them fails.
+    """
+    failures = 0
+    for path in paths:
+        try:
+            with _progress() as on_event:
+                packs = mount(
+                    [PackSpec(path)], verify=mode, on_event=on_event, threads=threads, sample=sample
+                )
+        except PackError as error:
+            failures += 1
+            click.echo(f"failed: {error}", err=True)
+        else:
+            for found in packs:
+                click.echo(f"ok: {found.path}: {_summary(found)}")
+    return PackError.exit_code if failures else 0
+
+
+@pack.command(name="hash")
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+def hash_command(paths: Sequence[str]) -> None:
+    """Print the BLAKE3 hash of files, and of all that is served from directories, as in their ETags."""
+    for path in paths:
+        for digest, name in _hashes(path):
+            click.echo(f"b3:{digest.hex()}  {name}")
+
+
+def _hashes(path: str) -> Iterator[tuple[bytes, str]]:
+    if os.path.isdir(path):
+        packs = mount([PackSpec(path)], verify="none", on_event=_warn)
+    else:
+        packs = [_single_file(path)]
+    for found in packs:
+        places = range(len(found.entries))
+        for place, digest in hash_entries(found, places, Progress()):
+            yield digest, found.entries[place].path
+
+
+def _single_file(path: str) -> Pack:
+    fd, file = open_regular(path, os.path.realpath(path))
+    os.close(fd)
+    return Pack("", "file", path, [file], [Entry(path, 0, 0, file.size, "")])
+
+
+def _describe(found: Pack, tiles: int) -> dict[str, Any]:
+    """Return what is known of a pack, in words and numbers."""
+    description: dict[str, Any] = {
+        "path": found.path,
+        "kind": found.kind,
+        "name": found.name,
+        "entries": len(found.entries),
+        "bytes": sum(file.size for file in found.files),
+    }
+    if found.kind == "pmtiles":
+        description.update(_describe_archive(found, tiles))
+    else:
+        description["variants"] = sum(len(entry.variants) for entry in found.entries)
+    return description
+
+
+def _describe_archive(found: Pack, tiles: int) -> dict[str, Any]:
+    tileset, file = found.tilesets[0], found.files[0]
+    with opened(found.path, file) as fd:
+        header = read_header(found.path, fd, file.size)
+    columns = (tileset.first_ids, tileset.offsets, tileset.lengths)
+    rows = zip(*(column[:tiles].tolist() for column in columns), strict=True)
+    return {
+        "tile type": TILE_TYPES[header.tile_type].label,
+        "tile compression": CODINGS.get(header.tile_compression, "unknown") or "none",
+        "internal compression": CODINGS[header.internal_compression] or "none",
+        "media type": tileset.media_type,
+        "addressed tiles": int(tileset.run_lengths.sum(dtype="u8")),
+        "tile entries": len(tileset.first_ids),
+        "clustered": bool(header.clustered),
+        "tilejson": dict(tileset.tilejson),
+        "header": header._asdict(),
+        "first tiles": [
+            {"tile": "/".join(map(str, id_to_zxy(first))), "offset": offset, "length": length}
+            for first, offset, length in rows
+        ],
+    }
+
+
+def _print_table(description: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for label, value in _lines(description):
+        table.add_row(label, value)
+    Console(highlight=False, markup=False, soft_wrap=True).print(table)
+
+
+def _lines(description: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for label, value in description.items():
+        if label == "header":
+            continue
+        if label == "tilejson":
+            for key in ("name", "description", "attribution", "bounds", "center", "minzoom", "maxzoom"):
+                if key in value:
+                    yield key, str(value[key])
+            if "vector_layers" in value:
+                yield "layers", ", ".join(layer["id"] for layer in value["vector_layers"]) or "none"
+        elif label == "first tiles":
+            for tile in value:
+                yield f"tile {tile['tile']}", f"{tile['length']} bytes at {tile['offset']}"
+        else:
+            yield label, f"{value:,}" if type(value) is int else str(value)
+
+
+def _summary(found: Pack) -> str:
+    tiles = sum(int(tileset.run_lengths.sum(dtype="u8")) for tileset in found.tilesets)
+    return f"{len(found.entries):,} entries" + (f", {tiles:,} tiles" if tiles else "")
+
+
+def _warn(name: str, fields: Mapping[str, object]) -> None:
+    if fields.get("level") == "warning":
+        click.echo(f"warning: {fields.get('path', fields['pack'])}: {fields['reason']}", err=True)
+
+
+@contextmanager
+def _progress() -> Iterator[OnEvent]:
+    """Yield a receiver of events: warnings always, a bar on standard error where a person looks."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _warn
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    with Bars(*columns, TimeRemainingColumn(), console=console, transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def on_event(name: str, fields: Mapping[str, Any]) -> None:
+            _warn(name, fields)
+            if name == "pack_verify":
+                place = str(fields["pack"])
+                if place not in tasks:
+                    tasks[place] = bars.add_task(os.path.basename(place), total=None)
+                bars.update(tasks[place], completed=fields["done"], total=fields["total"])
+
+        yield on_event
