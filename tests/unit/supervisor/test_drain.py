@@ -42,14 +42,13 @@ def sidecar_rows(board: Scoreboard) -> list[Row]:
 
 def test_a_toggle_drains_and_another_one_ends_it(board: Scoreboard, logged: list[tuple[bool, str]]) -> None:
     drain = OperatorDrain(board, None)
-    assert not drain.refresh(sidecar_rows(board))
+    rows = sidecar_rows(board)
+    seen = [(drain.refresh(rows), board.is_operator_drain)]
     drain.toggle()
-    assert drain.refresh(sidecar_rows(board))
-    assert drain.refresh(sidecar_rows(board))
-    assert board.is_operator_drain
+    seen += [(drain.refresh(rows), board.is_operator_drain) for _ in range(2)]
     drain.toggle()
-    assert not drain.refresh(sidecar_rows(board))
-    assert not board.is_operator_drain
+    seen += [(drain.refresh(rows), board.is_operator_drain)]
+    assert seen == [(False, False), (True, True), (True, True), (False, False)]
     assert logged == [(True, "operator"), (False, "operator")]
 
 

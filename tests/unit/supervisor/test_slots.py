@@ -153,13 +153,14 @@ def test_a_second_one_that_drains_waits_for_the_first_to_leave() -> None:
 
 def test_lacking_begins_when_nobody_serves_and_ends_when_someone_does() -> None:
     slot = Slot(0)
-    assert slot.lacking_since_s == float("-inf")
+    seen = [slot.lacking_since_s]
     process = serving(slot, 2.0)
-    assert slot.lacking_since_s is None
+    seen.append(slot.lacking_since_s)
     slot.lose(process, 9.0)
-    assert slot.lacking_since_s == 9.0
+    seen.append(slot.lacking_since_s)
     serving(slot, 9.5)
-    assert slot.lacking_since_s is None
+    seen.append(slot.lacking_since_s)
+    assert seen == [float("-inf"), None, 9.0, None]
 
 
 def test_a_process_that_only_starts_does_not_end_the_lack() -> None:
