@@ -160,7 +160,10 @@ class Assets:
         body = document(
             tiles.tilejson, f"{base}/edge/assets/{quote(tiles.name)}/{{z}}/{{x}}/{{y}}.{tiles.extensions[0]}"
         )
-        return self._prepared(MemoryBody(body), len(body), blake3(body).digest(), "application/json")
+        # Its URLs are the host's and may change while the tiles stay: revalidated, never immutable.
+        return self._prepared(
+            MemoryBody(body), len(body), blake3(body).digest(), "application/json", cache_control="no-cache"
+        )
 
     def _file(self, index: int) -> OpenFile:
         found = self._archives.get(index)
@@ -182,10 +185,11 @@ class Assets:
         coding: str = _IDENTITY,
         is_negotiated: bool = False,
         is_archive: bool = False,
+        cache_control: str | None = None,
     ) -> Prepared:
         tag = f'"b3:{digest.hex()}"'
         etag = tag if self._http.strong_etag else f"W/{tag}"
-        control = self._http.cache_control
+        control = cache_control or self._http.cache_control
         validators: list[Field] = [
             ("ETag", etag),
             ("Cache-Control", no_transform(control) if is_archive else control),

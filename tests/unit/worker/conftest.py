@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import gzip
-import io
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -29,75 +27,10 @@ from edge_server.shm.segment import segment_name
 from edge_server.worker.app import make_app
 from edge_server.worker.assets import Assets
 from edge_server.worker.corr_ids import bind_corr_ids
-from edge_server.worker.hitpath import HitPath, WsgiApp, bind_hit_path
+from edge_server.worker.hitpath import HitPath, bind_hit_path
+from tests.wsgi_client import BIG, TILE, Client
 
-BIG = bytes(range(256)) * 4096  # 1 MiB
-TILE = b"a vector tile " * 20
 BOMB = b"\0" * (4 << 20)
-
-
-@dataclass
-class Answer:
-    """What a client would have got; `cut` is the error that ended the body early."""
-
-    status: int
-    fields: list[tuple[str, str]]
-    body: bytes
-    cut: Exception | None = None
-
-    def __getitem__(self, name: str) -> str:
-        values = [value for field_name, value in self.fields if field_name.lower() == name.lower()]
-        assert len(values) == 1, (name, values)
-        return values[0]
-
-    def all(self, name: str) -> list[str]:
-        return [value for field_name, value in self.fields if field_name.lower() == name.lower()]
-
-
-@dataclass
-class Client:
-    """Calls the app as bjoern does."""
-
-    app: WsgiApp
-    root: Path
-    state: HitPath
-    tally: Tally
-    scoreboard: Scoreboard
-    catalog: Catalog
-    between_chunks: Callable[[], None] = field(default=lambda: None)
-
-    def __call__(self, path: str, method: str = "GET", **fields: str) -> Answer:
-        environ: dict[str, Any] = {
-            "REQUEST_METHOD": method,
-            "PATH_INFO": path if path.startswith("/") else f"/edge/assets/{path}",
-            "SERVER_PROTOCOL": "HTTP/1.1",
-            "SERVER_NAME": "127.0.0.1",
-            "SERVER_PORT": "8080",
-            "REMOTE_ADDR": "127.0.0.1",
-            "wsgi.url_scheme": "http",
-            "wsgi.input": io.BytesIO(),
-            "wsgi.errors": io.StringIO(),
-            **{f"HTTP_{name.upper()}": value for name, value in fields.items()},
-        }
-        started: list[tuple[str, list[tuple[str, str]]]] = []
-        body = self.app(environ, lambda status, headers, exc_info=None: started.append((status, headers)))
-        assert len(started) == 1
-        status, headers = started[0]
-        assert all(type(value) is str for pair in headers for value in pair)
-        if isinstance(body, bytes):
-            return Answer(int(status[:3]), headers, body)
-        chunks = []
-        cut = None
-        try:
-            for chunk in body:
-                chunks.append(chunk)
-                self.between_chunks()
-        except Exception as error:
-            cut = error
-        close = getattr(body, "close", None)
-        if close is not None:
-            close()
-        return Answer(int(status[:3]), headers, b"".join(chunks), cut)
 
 
 def tile_pack(path: Path) -> Pack:

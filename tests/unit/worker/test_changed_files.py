@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge_server.errors import PackUnreadable
-
-from .conftest import BIG, Client
+from tests.wsgi_client import BIG, Client
 
 
 def truncate(path: Path) -> None:

@@ -10,8 +10,7 @@ import pytest
 from blake3 import blake3
 
 from edge_server.config.schema import Cors, Http
-
-from .conftest import BIG, TILE, Client
+from tests.wsgi_client import BIG, TILE, Client
 
 MakeClient = Callable[..., Client]
 
