@@ -6,7 +6,9 @@ Memory       POSIX shared memory in /dev/shm, every page reserved at creation, s
              full tmpfs is an error here and not a SIGBUS in a worker later.
 Consistency  none of its own: the structures built on it have one writer each.
 Lifetime     the name carries PID namespace, pid and start time of its supervisor; a later
-             start removes the names whose supervisor is gone.
+             start removes the names whose supervisor is gone. Across PID namespaces, where
+             pids say nothing, a lock tells: /dev/shm outlives a container that is
+             restarted in its pod, and what it held would fill it.
 
 multiprocessing's resource tracker must never hear of a segment: it is one more process,
 and before Python 3.13 it unlinks a segment as soon as any process that attached exits.
@@ -14,12 +16,13 @@ and before Python 3.13 it unlinks a segment as soon as any process that attached
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import shared_memory
 from pathlib import Path
@@ -30,6 +33,7 @@ from edge_server.errors import ResourceError
 SHM_DIR = Path("/dev/shm")
 
 _NAME = re.compile(r"svc-edge-([0-9a-f]{1,16})-([1-9][0-9]{0,9})-([0-9a-f]{1,16})-([a-z0-9][a-z0-9-]*)")
+_LOCK = "lock"
 _PURPOSE = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
@@ -104,8 +108,7 @@ def segment_name(purpose: str) -> str:
     Only meaningful in the supervisor: a child would get a name of its own.
     """
     assert _PURPOSE.fullmatch(purpose), purpose
-    owner = _this_process()
-    return f"svc-edge-{owner.pid_namespace:x}-{owner.pid}-{owner.start_ticks:x}-{purpose}"
+    return _name(_this_process(), purpose)
 
 
 def owner_of(name: str) -> Owner | None:
@@ -116,21 +119,50 @@ def owner_of(name: str) -> Owner | None:
     return Owner(int(match[1], 16), int(match[2]), int(match[3], 16))
 
 
+def claim(folder: Path = SHM_DIR) -> int:
+    """Make and lock the file that shows other PID namespaces that this process lives.
+
+    Returns:
+        Its descriptor, to be kept open until the end: the lock is the process's, not its
+        children's, and goes with it.
+
+    Raises:
+        ResourceError: there is no place for shared memory.
+    """
+    path = folder / segment_name(_LOCK)
+    try:
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise ResourceError(f"cannot make {path}: {error.strerror}; mount a tmpfs at {folder}") from error
+    return fd
+
+
 def remove_stale(folder: Path = SHM_DIR) -> list[str]:
     """Remove segments and metrics folders whose supervisor is gone; return their names.
 
-    What another PID namespace owns is left alone, as its pids say nothing here, and
-    so is what another user owns.
+    What another user owns is left alone, and so is what has no lock in another PID namespace.
     """
-    stale = sorted(path for path in _listing(folder) if _is_stale(path.name))
-    return [path.name for path in stale if _removed(path)]
+    return _remove(folder, lambda owner: not _is_alive(owner, folder))
 
 
 def remove_own(folder: Path = SHM_DIR) -> list[str]:
     """Remove everything that the calling process owns there; return the names."""
-    this = _this_process()
-    mine = sorted(path for path in _listing(folder) if owner_of(path.name) == this)
-    return [path.name for path in mine if _removed(path)]
+    return _remove(folder, _this_process().__eq__)
+
+
+def _remove(folder: Path, is_meant: Callable[[Owner], bool]) -> list[str]:
+    owned = [(path, owner) for path in _listing(folder) if (owner := owner_of(path.name)) is not None]
+    verdicts = {owner: is_meant(owner) for _, owner in owned}
+    # Locks go last: what is left without one, if we are killed here, would be left for good.
+    meant = sorted(
+        (path for path, owner in owned if verdicts[owner]), key=lambda path: (_is_lock(path), path)
+    )
+    return [path.name for path in meant if _removed(path)]
+
+
+def _is_lock(path: Path) -> bool:
+    return path.name.endswith(f"-{_LOCK}")
 
 
 def process_age_s() -> float:
@@ -140,6 +172,10 @@ def process_age_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
+def _name(owner: Owner, purpose: str) -> str:
+    return f"svc-edge-{owner.pid_namespace:x}-{owner.pid}-{owner.start_ticks:x}-{purpose}"
+
+
 def _this_process() -> Owner:
     pid = os.getpid()
     start_ticks = _start_ticks(pid)
@@ -147,11 +183,25 @@ def _this_process() -> Owner:
     return Owner(os.stat("/proc/self/ns/pid").st_ino, pid, start_ticks)
 
 
-def _is_stale(name: str) -> bool:
-    owner = owner_of(name)
-    if owner is None or owner.pid_namespace != os.stat("/proc/self/ns/pid").st_ino:
+def _is_alive(owner: Owner, folder: Path) -> bool:
+    if owner.pid_namespace == _this_process().pid_namespace:
+        return _start_ticks(owner.pid) == owner.start_ticks
+    return not _is_unlocked(folder / _name(owner, _LOCK))
+
+
+def _is_unlocked(path: Path) -> bool:
+    """Whether a lock file is there, ours to open, and held by nobody."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
         return False
-    return _start_ticks(owner.pid) != owner.start_ticks
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
 
 
 def _start_ticks(pid: int) -> int | None:

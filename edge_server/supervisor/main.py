@@ -24,7 +24,7 @@ from edge_server.packs.reader import Pack, PackSpec
 from edge_server.roles import Roles
 from edge_server.shm.catalog import Catalog
 from edge_server.shm.scoreboard import Gate, Scoreboard
-from edge_server.shm.segment import SHM_DIR, process_age_s, remove_own, remove_stale, segment_name
+from edge_server.shm.segment import SHM_DIR, claim, process_age_s, remove_own, remove_stale, segment_name
 from edge_server.supervisor import listen, pinning
 from edge_server.supervisor.loop import Instance, Supervisor
 from edge_server.supervisor.notify import Notifier
@@ -58,6 +58,7 @@ def serve(config: Config, roles: Roles, warnings: Sequence[str] = ()) -> int:
         undo.callback(signals.restore)
         signals.install()
         undo.callback(remove_own)
+        undo.callback(os.close, claim())
         try:
             with interruptible():
                 instance = _boot(config, roles, warnings, began_s, undo)

@@ -305,7 +305,13 @@ def test_children_die_with_a_killed_supervisor_and_the_next_start_cleans_up(
     running.process.wait()
     eventually(lambda: not any(map(is_alive, children)), within=2)
     left = running.names()
-    assert sorted(name.rsplit("-", 1)[1] for name in left) == ["digests", "g1", "metrics", "scoreboard"]
+    assert sorted(name.rsplit("-", 1)[1] for name in left) == [
+        "digests",
+        "g1",
+        "lock",
+        "metrics",
+        "scoreboard",
+    ]
     after = start()
     after.wait_ready()
     assert running.names() == []

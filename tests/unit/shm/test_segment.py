@@ -16,6 +16,7 @@ from edge_server.shm.segment import (
     SHM_DIR,
     Owner,
     Segment,
+    claim,
     owner_of,
     process_age_s,
     remove_own,
@@ -171,6 +172,60 @@ def test_what_may_be_in_use_is_kept(tmp_path: Path, name: Callable[[], str]) -> 
     (tmp_path / name()).write_bytes(b"x")
     assert remove_stale(tmp_path) == []
     assert (tmp_path / name()).exists()
+
+
+def leave(folder: Path, program: str) -> None:
+    """Run a program that claims `folder` for another PID namespace and makes a segment there."""
+    prelude = f"""
+import os, sys, time
+from pathlib import Path
+from edge_server.shm import segment
+real = segment._this_process
+segment._this_process = lambda: real()._replace(pid_namespace=7)
+folder = Path({str(folder)!r})
+lock = segment.claim(folder)
+(folder / segment.segment_name("catalog-g1")).write_bytes(b"x")
+"""
+    subprocess.run([sys.executable, "-c", prelude + program], check=True)
+
+
+def test_what_a_dead_container_left_is_removed(tmp_path: Path) -> None:
+    leave(tmp_path, "")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert [name.rsplit("-", 1)[1] for name in names] == ["g1", "lock"]
+    assert remove_stale(tmp_path) == names, "the lock goes last"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_live_container_has_is_kept(tmp_path: Path) -> None:
+    look = """
+if os.fork() == 0:
+    segment._this_process = real
+    os._exit(len(segment.remove_stale(folder)))
+assert os.wait()[1] == 0
+"""
+    leave(tmp_path, look)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_lock_is_not_its_childrens(tmp_path: Path) -> None:
+    orphan = """
+read, write = os.pipe()
+if os.fork() == 0:
+    os.close(1)
+    os.close(2)
+    os.write(write, b"x")
+    time.sleep(1)
+    os._exit(0)
+os.read(read, 1)
+"""
+    leave(tmp_path, orphan)
+    assert len(remove_stale(tmp_path)) == 2
+
+
+def test_shared_memory_that_cannot_be_claimed_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match="mount a tmpfs"):
+        claim(tmp_path / "absent")
 
 
 def test_a_symbolic_link_is_removed_and_not_followed(tmp_path: Path) -> None:

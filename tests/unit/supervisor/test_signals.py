@@ -52,7 +52,7 @@ def test_signals_are_given_back() -> None:
 
 def test_signals_wait_while_they_are_held_back(queue: SignalQueue) -> None:
     with held_back():
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
         assert queue.take() == []
     assert queue.take() == [signal.SIGTERM]
 
