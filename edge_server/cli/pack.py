@@ -162,7 +162,7 @@ def _lines(description: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if label == "tilejson":
             for key in ("name", "description", "attribution", "bounds", "center", "minzoom", "maxzoom"):
                 if key in value:
-                    yield key, str(value[key])
+                    yield "title" if key == "name" else key, str(value[key])
             if "vector_layers" in value:
                 yield "layers", ", ".join(layer["id"] for layer in value["vector_layers"]) or "none"
         elif label == "first tiles":
