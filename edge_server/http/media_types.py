@@ -23,7 +23,7 @@ _OWN_TYPES = {
     ".gpkg": "application/geopackage+sqlite3",
     ".mvt": "application/vnd.mapbox-vector-tile",
     ".pbf": "application/x-protobuf",
-    ".mlt": "application/vnd.maplibre-vector-tile",
+    ".mlt": "application/vnd.maplibre-tile",
     ".geojson": "application/geo+json",
     ".geojsonl": "application/geo+json-seq",
     ".topojson": "application/json",
