@@ -264,9 +264,11 @@ def _untracked() -> Iterator[None]:
 
 def _open(name: str, *, create: bool, size: int) -> shared_memory.SharedMemory:
     if sys.version_info >= (3, 13):
-        return _Mapping(name, create=create, size=size, track=False)
-    with _untracked():
-        return _Mapping(name, create=create, size=size)
+        memory = _Mapping(name, create=create, size=size, track=False)
+    else:
+        with _untracked():
+            memory = _Mapping(name, create=create, size=size)
+    return memory
 
 
 def _unlink(memory: shared_memory.SharedMemory) -> None:
