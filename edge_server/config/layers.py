@@ -151,7 +151,7 @@ def _from_text(key: str, value: object) -> object:
         return None
     if not keys.is_list(key):
         return text
-    if not text.startswith(("[", "{")):
+    if text and not text.startswith(("[", "{")):
         return [part.strip() for part in text.split(",") if part.strip()]
     try:
         return json.loads(text)
@@ -172,7 +172,8 @@ def _key_meant(layer: Layer, key: str) -> str:
     if elsewhere:
         level = "" if "." in elsewhere[0] else " at the top level, above the first section"
         return f"; did you mean {elsewhere[0]}{level}?"
-    found = nearest(key, siblings) or nearest(key, known)
+    like = nearest(name, [candidate.rpartition(".")[2] for candidate in siblings])
+    found = join_key(section, like) if like else nearest(key, keys.defaults().keys())
     if found:
         return f"; did you mean {layer.spelled(found)}?"
     names = ", ".join(sorted(candidate.rpartition(".")[2] for candidate in siblings))

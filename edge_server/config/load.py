@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -103,6 +103,23 @@ def _place(merged: _Merged, key: str) -> str:
 
 
 def _validate(merged: _Merged) -> tuple[Config | None, list[Problem]]:
+    """Return the configuration, or None and what its values have against them."""
+    hints = get_type_hints(Config, include_extras=True)
+    parts: dict[str, Any] = {}
+    found: dict[str, Problem] = {}
+    for name, value in _nested(merged).items():
+        try:
+            # PERF: validators of sections that nobody set are never built, 1 to 2 ms each.
+            parts[name] = TypeAdapter(hints[name]).validate_python(value)
+        except ValidationError as error:
+            for detail in error.errors(include_url=False):
+                key, text = _explained((name, *detail["loc"]), detail)
+                found.setdefault(key, Problem(_place(merged, key), key, text))
+    return (None if found else Config(**parts)), list(found.values())
+
+
+def _nested(merged: _Merged) -> dict[str, Any]:
+    """Return the values of all sections and of the top level, nested as in a file."""
     nested: dict[str, Any] = {}
     for key, (value, _) in merged.items():
         *sections, name = key.split(".")
@@ -110,14 +127,7 @@ def _validate(merged: _Merged) -> tuple[Config | None, list[Problem]]:
         for section in sections:
             target = target.setdefault(section, {})
         target[name] = value
-    try:
-        return TypeAdapter(Config).validate_python(nested), []
-    except ValidationError as error:
-        found: dict[str, Problem] = {}
-        for detail in error.errors(include_url=False):
-            key, text = _explained(detail["loc"], detail)
-            found.setdefault(key, Problem(_place(merged, key), key, text))
-        return None, list(found.values())
+    return nested
 
 
 def _explained(loc: tuple[str | int, ...], detail: Mapping[str, Any]) -> tuple[str, str]:
