@@ -152,7 +152,7 @@ class _Report:
         self._told = time.monotonic()
         fields: dict[str, object] = {
             "pack": self._pack.path,
-            "mode": self._mode,
+            "verify": self._mode,
             "done": self._progress.done,
             "total": self._progress.total,
             "bytes": self._progress.bytes,

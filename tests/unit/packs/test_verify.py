@@ -207,7 +207,7 @@ def test_siblings_too_large_to_check_are_not_used(tmp_path: Path, monkeypatch: p
 def test_progress_is_told_and_complete_at_the_end(tmp_path: Path) -> None:
     pack = directory_pack(tmp_path, {f"f{place}": bytes(100) for place in range(500)})
     last = check(pack, "full")[-1]
-    assert (last["event"], last["mode"], last["done"], last["total"]) == ("pack_verify", "full", 500, 500)
+    assert (last["event"], last["verify"], last["done"], last["total"]) == ("pack_verify", "full", 500, 500)
     assert last["bytes"] == 50_000
 
 
