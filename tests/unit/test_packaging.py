@@ -78,6 +78,12 @@ def test_pythons_are_the_same_everywhere() -> None:
     assert settings()["options"]["python_requires"] == ">=3.10"
 
 
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_between_the_documents_lead_somewhere(name: str) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / name).read_text())
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
 def test_the_files_speak_of_this_project_only() -> None:
     own = Path(__file__).resolve()
     for path in committed_files():
