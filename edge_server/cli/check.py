@@ -57,8 +57,7 @@ def _counted(packs: list[Pack]) -> str:
 def _tell(event: str, fields: Mapping[str, object]) -> None:
     """Show what mounting left out, and to a person how far verification is."""
     if fields.get("level") == "warning":
-        words = [str(fields[name]) for name in ("pack", "path", "reason") if name in fields]
-        _warn(": ".join(words))
+        _warn(f"{fields.get('path', fields['pack'])}: {fields['reason']}")
     elif event == "pack_verify" and sys.stderr.isatty():
         done = fields["done"] == fields["total"]
         line = f"verifying {fields['pack']}: {fields['done']:,} of {fields['total']:,}"

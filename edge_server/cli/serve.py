@@ -24,7 +24,7 @@ def command(paths: tuple[str, ...], given: CommandLine) -> int:
     """
     _refuse_misplaced_command(paths)
     loaded = given.with_packs(paths).load(to_serve=True)
-    return _supervise(loaded)
+    return supervise(loaded)
 
 
 def _refuse_misplaced_command(paths: tuple[str, ...]) -> None:
@@ -36,7 +36,8 @@ def _refuse_misplaced_command(paths: tuple[str, ...]) -> None:
             raise click.UsageError(f"The command comes first: svc-edge {path} ...")
 
 
-def _supervise(loaded: Loaded) -> int:
+def supervise(loaded: Loaded) -> int:
+    """Run the supervisor with the entry points of worker and sidecar; return its exit code."""
     from edge_server.roles import Roles
     from edge_server.sidecar import main as sidecar
     from edge_server.supervisor import main as supervisor
