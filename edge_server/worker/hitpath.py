@@ -95,7 +95,6 @@ def bind_hit_path(
         for method in ("GET", "HEAD")
         for line in (_OK, _PARTIAL, _NOT_MODIFIED)
     }
-    empty_outcomes = {method: tally.outcome(ASSETS, method, 204, "pack") for method in ("GET", "HEAD")}
     get_ok = outcomes["GET", _OK]
     seen_generation = generation[0]
 
@@ -250,9 +249,19 @@ def bind_hit_path(
         if state.is_closing:
             fields.append(("Connection", "close"))
         start_response(_NO_CONTENT, fields)
-        outcome = empty_outcomes[environ["REQUEST_METHOD"]]
-        outcome.fast += 1
-        outcome.latency_s += perf_counter() - started
+        method = environ["REQUEST_METHOD"]
+        latency_s = perf_counter() - started
+        tally.record(ASSETS, method, 204, latency_s, hit="pack")
+        if wants_line(204):
+            access_log.request(
+                route=ASSETS,
+                method=method,
+                status=204,
+                corr_id=corr_id,
+                peer_addr=environ.get("REMOTE_ADDR", ""),
+                latency_s=latency_s,
+                bytes_out=0,
+            )
         return b""
 
     def decline(
