@@ -99,6 +99,7 @@ def _run(console: Console, folder: str, once: bool) -> bool:
                 server.wait()
     if server.returncode != 0:
         raise DemoError(f"the server ended with {server.returncode} instead of 0; see {folder}/server.log")
+    console.print("the server drained and ended with 0")
     return all(line.is_proven for line in checked)
 
 
