@@ -29,7 +29,7 @@ from edge_server.supervisor.slots import Process, Slot
 from edge_server.supervisor.spawn import spawn
 from edge_server.supervisor.stopping import Stopping, close_entrance
 
-BUSY_PERIOD_MS = 20  # while a process starts or stops
+BUSY_PERIOD_MS = 5  # while a process starts or stops
 QUIET_PERIOD_MS = 100
 
 

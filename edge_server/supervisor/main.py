@@ -85,6 +85,7 @@ def _boot(config: Config, roles: Roles, warnings: Sequence[str], began_s: float,
     _begin_to_count()
     gc.collect()
     gc.freeze()
+    gc.enable()
     return Instance(config, roles, listeners, catalog, board, metrics_dir, tuple(cpus), began_s)
 
 
