@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import psutil
+import pytest
 from xprocess import ProcessStarter, XProcess
 
 COMMAND = (sys.executable, "-m", "edge_server")
@@ -32,7 +33,7 @@ START_WITHIN_S = 60.0  # on a busy machine; the tests that measure starts have t
 STOP_WITHIN_S = 20.0
 
 T = TypeVar("T")
-_names = map("edge-{}-{}".format, itertools.repeat(os.getpid()), itertools.count(1))
+_names = map("edge-{}".format, itertools.count(1))
 
 
 class Place(NamedTuple):
@@ -157,6 +158,21 @@ class _Starter(ProcessStarter):  # type: ignore[misc]
             yield line
 
 
+@pytest.fixture(scope="session")
+def xprocess(request: pytest.FixtureRequest, tmpdir_factory: Any) -> Iterator[XProcess]:
+    """pytest-xprocess in a folder of this run; the usual one is shared by runs at the same time."""
+    with XProcess(request.config, tmpdir_factory.mktemp("xprocess")) as made:
+        request.config._xprocess = made  # type: ignore[attr-defined]
+        yield made
+
+
+@pytest.fixture
+def serve(xprocess: XProcess) -> Iterator[Callable[..., Server]]:
+    """Start an instance with the given flags and paths."""
+    with instances(xprocess) as start:
+        yield start
+
+
 @contextmanager
 def instances(xprocess: XProcess) -> Iterator[Callable[..., Server]]:
     """Yield a function that starts an instance; end all of them afterwards and see that nothing is left."""
@@ -209,6 +225,13 @@ def is_alive(pid: int) -> bool:
         return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     except psutil.NoSuchProcess:
         return False
+
+
+def age_s(pid: int) -> float:
+    """Return how long ago a process started, to 10 ms."""
+    # proc(5), stat: field 22 is the start in clock ticks since boot; field 2 may hold spaces.
+    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def _command_line(arguments: Sequence[object]) -> list[str]:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 from xprocess import XProcess
 
-from tests.servers import Server, instances
+from tests.servers import Server, instances, serve, xprocess
 from tests.worlds import World, make_world
+
+__all__ = ["serve", "xprocess"]
 
 
 @pytest.fixture(scope="session")
@@ -18,14 +20,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @pytest.fixture(scope="module")
-def server(xprocess: XProcess, world: World) -> Iterator[Server]:
-    """An instance with two workers and defaults, shared by the tests of a module."""
-    with instances(xprocess) as serve:
-        yield serve("--workers", 2, *world.packs)
-
-
-@pytest.fixture
-def serve(xprocess: XProcess) -> Iterator[Callable[..., Server]]:
-    """Start an instance with the given flags and paths."""
+def module_serve(xprocess: XProcess) -> Iterator[Callable[..., Server]]:
+    """Start an instance that all tests of a module share."""
     with instances(xprocess) as start:
         yield start
+
+
+@pytest.fixture(scope="module")
+def server(module_serve: Callable[..., Server], world: World) -> Server:
+    """An instance with two workers and defaults, shared by the tests of a module."""
+    return module_serve("--workers", 2, *world.packs)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from xprocess import XProcess
 
 from edge_server.http.cors import EXPOSED_FIELDS
 from tests.archives import build
 from tests.http_rows import BYTES, BYTES_TAG
-from tests.servers import Server, instances
+from tests.servers import Server
 from tests.wire import Answer, ask
 from tests.worlds import World, write
 
@@ -33,9 +32,7 @@ public_url = "https://cdn.example/base"
 
 
 @pytest.fixture(scope="module")
-def configured(
-    xprocess: XProcess, world: World, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
+def configured(module_serve: Serve, world: World, tmp_path_factory: pytest.TempPathFactory) -> Server:
     """An instance whose configuration changes what may be changed of this contract."""
     root = tmp_path_factory.mktemp("configured")
     path = root / "svc-edge.toml"
@@ -43,9 +40,8 @@ def configured(
     pixels = {0: b"\x89PNG " * 20, 1: b"\x89PNG two"}
     write(root / "photo.pmtiles", build(pixels, tile_type="png", coding=""))
     write(root / "bomb.pmtiles", build({0: b"\0" * (8 << 20)}, coding="gzip"))
-    with instances(xprocess) as serve:
-        packs = [*world.packs, root / "photo.pmtiles", root / "bomb.pmtiles"]
-        yield serve("--workers", 1, "--config", path, *packs)
+    packs = [*world.packs, root / "photo.pmtiles", root / "bomb.pmtiles"]
+    return module_serve("--workers", 1, "--config", path, *packs)
 
 
 def test_an_allowed_origin_is_echoed(configured: Server) -> None:
