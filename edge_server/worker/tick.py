@@ -48,6 +48,7 @@ class Tick:
         self._is_draining_wanted = False
         self._drain: Drain | None = None
         self._due_ns = 0
+        self._is_ticking = False
 
     def start(self) -> None:
         """Begin to tick and to listen for SIGTERM."""
@@ -61,11 +62,18 @@ class Tick:
         self._is_draining_wanted = True
 
     def _on_alarm(self, number: int, frame: object) -> None:
+        # NOTE: a handler may be interrupted by its own signal, e.g. after the process was out of CPU
+        # quota, and the lock of prometheus_client, which it may hold, is not reentrant.
+        if self._is_ticking:
+            return
+        self._is_ticking = True
         try:
             self._beat()
             self._step_drain()
         except Exception as error:  # bjoern's loop must never see it
             log("defect", "error", detail=repr(error))
+        finally:
+            self._is_ticking = False
 
     def _beat(self) -> None:
         now_ns = time.monotonic_ns()
