@@ -4,7 +4,8 @@ Process      a worker, after SIGTERM. `step` is called at each tick, inside bjoe
 
 By then the supervisor lets no new connection reach the socket. What is queued there is
 accepted and answered; every answer asks the client to close; a connection that is idle
-is hung up. When none is left the process ends.
+is hung up, and when none is left the process ends. While a slow request runs, as on a busy
+disk, its connection looks idle too, so what counts is idleness at two turns of the loop.
 """
 
 from __future__ import annotations
@@ -33,17 +34,29 @@ class Drain:
         self._state = state
         self._quiet_ticks = 0
         self._is_accepting = True
+        self._idle_before: set[int] = set()
         state.is_closing = True
 
-    def step(self) -> bool:
-        """Do what can be done now; return whether all connections are gone."""
+    def step(self, is_in_loop: bool) -> bool:
+        """Do what can be done now; return whether all connections are gone.
+
+        Args:
+            is_in_loop: whether bjoern's loop has just turned; see `server.is_in_loop`.
+        """
         if self._is_accepting:
             self._stop_when_quiet()
+        if not is_in_loop:
+            return False
         open_now = server.connections(self._listener, IDLE_MS)
-        for connection in open_now:
-            if connection.is_idle:
-                server.hang_up(connection)
+        self._hang_up([connection for connection in open_now if connection.is_idle])
         return not open_now and not self._is_accepting
+
+    def _hang_up(self, idle: list[server.Connection]) -> None:
+        """Hang up on what was idle the last time, too: bjoern has written since whatever it owed."""
+        for connection in idle:
+            if connection.descriptor in self._idle_before:
+                server.hang_up(connection)
+        self._idle_before = {connection.descriptor for connection in idle}
 
     def _stop_when_quiet(self) -> None:
         self._quiet_ticks = 0 if server.queued(self._listener) else self._quiet_ticks + 1

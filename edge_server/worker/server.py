@@ -16,6 +16,7 @@ import socket
 import struct
 import termios
 from collections.abc import Callable, Iterable
+from types import FrameType
 from typing import Any, NamedTuple
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], bytes | Iterable[bytes]]
@@ -41,6 +42,19 @@ def run(listener: socket.socket, app: WsgiApp) -> None:
     # NOTE: bjoern handles SIGINT itself, and stops; Ctrl-C is the supervisor's to answer.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     bjoern.server_run(listener, app)
+
+
+def is_in_loop(frame: FrameType | None) -> bool:
+    """Whether a signal handler was called by the loop itself, after all that the loop had to do.
+
+    Args:
+        frame: what was interrupted, as the handler was told.
+
+    Between two such calls bjoern has looked at every connection.
+    """
+    import bjoern
+
+    return frame is not None and frame.f_code is bjoern.server_run.__code__
 
 
 def queued(listener: socket.socket) -> int:
@@ -92,7 +106,11 @@ def hang_up(connection: Connection) -> None:
 
 
 def _is_idle(client: socket.socket, idle_ms: int) -> bool:
-    """Whether the last thing on it was an answer, which has arrived whole, and nothing was asked since."""
+    """Whether the last thing on it was an answer, which has arrived whole, and nothing was asked since.
+
+    NOTE: so looks, too, a connection whose request was read and whose answer is not written yet,
+    if nothing else was ever sent on it or the clock of the kernel, of 1 to 10 ms, did not move.
+    """
     info = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
     sent_ms, received_ms = _LAST_DATA.unpack_from(info)
     return (

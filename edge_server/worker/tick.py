@@ -9,12 +9,14 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
+from types import FrameType
 
 from edge_server.observe.logs import AccessLog, log
 from edge_server.observe.tally import Tally
 from edge_server.shm.scoreboard import Field, Row, WorkerState
 from edge_server.worker.drain import Drain
 from edge_server.worker.hitpath import HitPath
+from edge_server.worker.server import is_in_loop
 
 INTERVAL_S = 0.1
 _INTERVAL_NS = 100_000_000
@@ -61,7 +63,7 @@ class Tick:
     def _on_term(self, number: int, frame: object) -> None:
         self._is_draining_wanted = True
 
-    def _on_alarm(self, number: int, frame: object) -> None:
+    def _on_alarm(self, number: int, frame: FrameType | None) -> None:
         # NOTE: a handler may be interrupted by its own signal, e.g. after the process was out of CPU
         # quota, and the lock of prometheus_client, which it may hold, is not reentrant.
         if self._is_ticking:
@@ -69,7 +71,7 @@ class Tick:
         self._is_ticking = True
         try:
             self._beat()
-            self._step_drain()
+            self._step_drain(is_in_loop(frame))
         except Exception as error:  # bjoern's loop must never see it
             log("defect", "error", detail=repr(error))
         finally:
@@ -87,13 +89,13 @@ class Tick:
         words[Field.BEAT_NS] = now_ns
         self._due_ns = now_ns + _INTERVAL_NS
 
-    def _step_drain(self) -> None:
+    def _step_drain(self, is_in_loop: bool) -> None:
         if self._drain is None:
             if not self._is_draining_wanted:
                 return
             self._drain = self._begin_drain()
             self._row.set(Field.STATE, WorkerState.DRAINING)
-        if self._drain.step():
+        if self._drain.step(is_in_loop):
             self._beat()
             self._row.set(Field.STATE, WorkerState.STOPPED)
             self._leave()
