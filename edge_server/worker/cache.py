@@ -1,7 +1,8 @@
 """The cache of prepared answers: what a worker has worked out for a path, kept for the next request.
 
 Process      a worker. Holds headers, digests and open files, never bodies.
-Memory       at most two times `capacity` answers, about 1 KiB each, and as many descriptors.
+Memory       at most two times `capacity` answers, about 1 KiB each, and a descriptor for
+             each coding of an answer that was asked for.
 Lifetime     dropped whole when the generation changes.
 
 Two dictionaries approximate least-recently-used at no cost for a hit: answers enter the

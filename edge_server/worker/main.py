@@ -20,6 +20,7 @@ from edge_server.http.headers import NO_STORE, SECURITY_FIELDS
 from edge_server.observe.logs import AccessLog, log
 from edge_server.observe.tally import Tally
 from edge_server.roles import Brief
+from edge_server.shm.catalog import CODINGS
 from edge_server.shm.scoreboard import Field, WorkerState
 from edge_server.worker import memory, server
 from edge_server.worker.app import make_app
@@ -70,9 +71,15 @@ def run(brief: Brief) -> int:
 
 
 def _cache_capacity() -> int:
-    """Return how many answers an age may hold: each may keep a file open, in both ages."""
+    """Return how many answers an age may hold.
+
+    An answer may keep a file open for each coding, in either of two ages; half of all
+    descriptors are left to connections.
+    """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return PREPARED_MAX if soft == resource.RLIM_INFINITY else max(16, min(PREPARED_MAX, soft // 4))
+    if soft == resource.RLIM_INFINITY:
+        return PREPARED_MAX
+    return max(16, min(PREPARED_MAX, soft // 2 // (2 * len(("", *CODINGS)))))
 
 
 def _leave() -> None:
