@@ -22,6 +22,7 @@ Environ = Mapping[str, Any]
 
 _MEMO_MAX = 512  # distinct Accept-Encoding fields remembered; clients send a handful
 _HOSTS_MAX = 16
+_FIELD_MAX = 256  # a longer field is not remembered: its client would choose how much memory that takes
 
 
 class Prepared(NamedTuple):
@@ -33,7 +34,7 @@ class Prepared(NamedTuple):
         etag: entity tag with its quotes.
         modified_s: Last-Modified in seconds since the epoch, where the pack knows it.
         media_type: for the parts of a multipart answer.
-        headers: fields of every 200, 206 and 416 except Content-Length.
+        headers: fields of every 200 and 206 except Content-Length.
         full: the same with the Content-Length of the whole.
         not_modified: fields of a 304 (RFC 9110 section 15.4.5).
     """
@@ -85,9 +86,11 @@ class Negotiated:
         try:
             return memo[key]
         except KeyError:
-            if len(memo) >= _MEMO_MAX:
-                memo.clear()
-            coding = memo[key] = choose_coding(parse_accept_encoding(field), self._available)
+            coding = choose_coding(parse_accept_encoding(field), self._available)
+            if field is None or len(field) <= _FIELD_MAX:
+                if len(memo) >= _MEMO_MAX:
+                    memo.clear()
+                memo[key] = coding
             return coding
 
 
@@ -109,9 +112,11 @@ class Document:
         host = environ.get("HTTP_HOST")
         found = self._by_host.get(host)
         if found is None:
-            if len(self._by_host) >= _HOSTS_MAX:
-                self._by_host.clear()
-            found = self._by_host[host] = self._prepare(host)
+            found = self._prepare(host)
+            if host is None or len(host) <= _FIELD_MAX:
+                if len(self._by_host) >= _HOSTS_MAX:
+                    self._by_host.clear()
+                self._by_host[host] = found
         return found
 
 
