@@ -30,7 +30,7 @@ from edge_server.http.paths import asset_key, parse_tile
 from edge_server.http.tilejson import document
 from edge_server.packs.tile_ids import zxy_to_id
 from edge_server.shm.catalog import HASH_INLINE_BYTES, Catalog, CatalogEntry, TileView
-from edge_server.worker.bodies import DecodedSpan, FileSpan, MemoryBody, Source
+from edge_server.worker.bodies import DecodedSpan, FileSpan, MemoryBody, Source, digest_of
 from edge_server.worker.files import OpenFile
 from edge_server.worker.prepared import EMPTY_TILE, Answer, Document, EmptyTile, Negotiated, Prepared
 
@@ -142,7 +142,7 @@ class Assets:
             row = tiles.row(index)
             digest = self._catalog.digests.get(row)
             if digest is None:
-                digest = blake3(span.read(0, length)).digest()
+                digest = digest_of(span, length)
                 self._catalog.digests.put(row, digest)
             return prepared(span, length, digest)
         limits = self._ingress

@@ -1,7 +1,8 @@
 """Bodies: where the bytes of an answer come from, and how they go out.
 
 Process      a worker. A body is read when it is asked for and never kept.
-Memory       at most CHUNK_BYTES of a body at a time for each connection.
+Memory       at most CHUNK_BYTES of a body at a time for each connection; while one is hashed
+             or decoded, a block of it or what the configuration lets decoding take.
 
 Every source has `read(start, stop)`, whole representation coordinates, half-open.
 A body above CHUNK_BYTES goes out as a Stream, which bjoern asks for the next chunk
@@ -13,11 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import Protocol
 
+from blake3 import blake3
+
 from edge_server.errors import PackUnreadable
 from edge_server.http.codings import DecodeCap, DecodeError, decode
 from edge_server.worker.files import OpenFile
 
 CHUNK_BYTES = 256 << 10
+_HASH_BLOCK_BYTES = 1 << 20
 
 
 class Source(Protocol):
@@ -34,6 +38,18 @@ class Source(Protocol):
     def check(self) -> None:
         """Raise PackUnreadable where `read` would, as far as that shows without reading."""
         ...
+
+
+def digest_of(source: Source, length: int) -> bytes:
+    """Return the BLAKE3-256 of the `length` bytes of a source, never more than a block of them in memory.
+
+    Raises:
+        PackUnreadable: they cannot be had unchanged.
+    """
+    hasher = blake3()
+    for start in range(0, length, _HASH_BLOCK_BYTES):
+        hasher.update(source.read(start, min(start + _HASH_BLOCK_BYTES, length)))
+    return hasher.digest()
 
 
 class FileSpan:
@@ -87,8 +103,10 @@ class DecodedSpan:
 
         Raises:
             PackUnreadable: the stored bytes cannot be had, or do not decode.
-            DecodeCap: it is larger than the configuration allows.
+            DecodeCap: it is larger than the configuration allows, or already is as stored.
         """
+        if self._length > self._max_bytes:
+            raise DecodeCap("bytes")
         stored = self._span.read(0, self._length)
         try:
             return decode(self._coding, stored, max_bytes=self._max_bytes, max_ratio=self._max_ratio)
