@@ -8,6 +8,7 @@ What is worked out here is kept by the cache in ``hitpath.py``; nothing here is 
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from urllib.parse import quote
 
@@ -100,7 +101,7 @@ class Assets:
             entry.length,
             digest,
             entry.media_type,
-            modified_s=file.source.mtime_ns // 1_000_000_000,
+            modified_s=_modified_s(file),
             coding=coding,
             is_negotiated=is_negotiated,
             is_archive=entry.is_archive,
@@ -134,7 +135,7 @@ class Assets:
         prepared = partial(
             self._prepared,
             media_type=tiles.media_type,
-            modified_s=file.source.mtime_ns // 1_000_000_000,
+            modified_s=_modified_s(file),
             coding=coding,
             is_negotiated=tiles.coding != _IDENTITY,
         )
@@ -212,3 +213,9 @@ class Assets:
             [*headers, ("Content-Length", str(length))],
             [*validators, CACHE_STATUS_HIT, *SECURITY_FIELDS],
         )
+
+
+def _modified_s(file: OpenFile) -> int | None:
+    """Return the Last-Modified of a file; None for one from the future (RFC 9110 section 8.8.2.1)."""
+    modified_s = file.source.mtime_ns // 1_000_000_000
+    return modified_s if modified_s <= time.time() else None

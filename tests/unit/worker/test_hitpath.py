@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from blake3 import blake3
@@ -106,6 +108,14 @@ def test_a_range_in_another_unit_is_ignored(get: Client) -> None:
 def test_a_range_of_a_large_file_is_cut_out_of_it(get: Client) -> None:
     answer = get("big.bin", range="bytes=1000-900999")
     assert answer.body == BIG[1000:901000]
+
+
+def test_a_file_from_the_future_has_no_modification_date(make_client: MakeClient, tmp_path: Path) -> None:
+    # RFC 9110 section 8.8.2.1: Last-Modified is never later than Date.
+    os.utime(tmp_path / "assets" / "a.txt", (2**33, 2**33))
+    answer = make_client()("a.txt", if_modified_since="Tue, 14 Nov 2023 22:13:20 GMT")
+    assert (answer.status, answer.body) == (200, b"hello, edge")
+    assert answer.all("Last-Modified") == []
 
 
 def test_if_range_holds_only_for_the_same_strong_tag(get: Client) -> None:
