@@ -53,12 +53,14 @@ class Server:
         process: the supervisor.
         out: what the instance has written, standard error included.
         is_killed: set by a test that ends it otherwise than by one stop signal.
+        orphans: pids of the children that a killed supervisor had; the kernel ends them with it.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], out: Path) -> None:
         self.process = process
         self.out = out
         self.is_killed = False
+        self.orphans: list[int] = []
 
     @property
     def pid(self) -> int:
@@ -137,6 +139,7 @@ class Server:
     def kill(self) -> None:
         """End the supervisor as the kernel does; what it leaves in /dev/shm is for the next start."""
         self.is_killed = True
+        self.orphans = [child.pid for child in self.children()]
         self.process.kill()
         self.wait()
 
@@ -281,7 +284,8 @@ def _forget(xprocess: XProcess, name: str, server: Server | None) -> None:
         popen.kill()
         popen.wait()
     if server is not None and server.is_killed:
-        eventually(lambda: not [child for child in server.children() if is_alive(child.pid)])
+        for pid in filter(is_alive, server.orphans):
+            os.kill(pid, signal.SIGKILL)
         for left in server.shared_names():
             path = SHM / left
             shutil.rmtree(path) if path.is_dir() else path.unlink()
