@@ -16,7 +16,7 @@ from edge_server.errors import EdgeError
 from edge_server.shm.scoreboard import LETTERS, SIDECAR_SLOT, WorkerState, identity_of
 
 EARLY_S = 1.0  # a process that lives shorter died early
-RETRY_AFTER_S = 1.0  # and its place stays empty for so long
+RETRY_AFTER_S = 1.0  # its place stays empty for so long, if the one before it died early as well
 MAX_DEATHS_BEFORE_SERVING = 3
 
 
@@ -117,6 +117,7 @@ class Slot:
         self.lacking_since_s: float | None = float("-inf")
         self._letter = LETTERS[0]
         self._not_before_s = float("-inf")
+        self._early_deaths = 0  # in a row
         self._deaths_before_serving: int | None = 0  # None once it has served
 
     @property
@@ -152,6 +153,8 @@ class Slot:
     def lose(self, process: Process, now_s: float) -> None:
         """Forget a process that has been reaped, and decide when the next one may come.
 
+        At once, unless two or more in a row have died early.
+
         Raises:
             StartError: none has ever served here, and too many have tried.
         """
@@ -162,7 +165,8 @@ class Slot:
         else:
             self.leaving = None
         self._note(now_s)
-        if now_s - process.born_s < EARLY_S:
+        self._early_deaths = self._early_deaths + 1 if now_s - process.born_s < EARLY_S else 0
+        if self._early_deaths > 1:
             self._not_before_s = now_s + RETRY_AFTER_S
         if not was_told:
             self._count_death()

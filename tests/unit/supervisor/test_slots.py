@@ -109,11 +109,28 @@ def test_a_dead_worker_is_replaced_at_once() -> None:
     assert slot.letter_due(5.0) == "b"
 
 
-def test_a_worker_that_died_early_is_replaced_a_second_later() -> None:
+@pytest.mark.parametrize(
+    ("lives_s", "waits_s"),
+    [
+        pytest.param([0.9], [0.0], id="one-early-death"),
+        pytest.param([0.9, 0.9, 0.1], [0.0, 1.0, 1.0], id="a-run-of-early-deaths"),
+        pytest.param([5.0, 0.9, 0.9], [0.0, 0.0, 1.0], id="a-run-after-a-long-life"),
+        pytest.param([0.9, 0.9, 1.0, 0.9], [0.0, 1.0, 0.0, 0.0], id="a-long-life-ends-the-run"),
+    ],
+)
+def test_only_the_first_of_a_run_of_early_deaths_is_made_good_at_once(
+    lives_s: list[float], waits_s: list[float]
+) -> None:
     slot = Slot(0)
-    slot.lose(serving(slot), 0.9)
-    assert slot.letter_due(1.8) is None
-    assert slot.letter_due(1.9) == "b"
+    now_s = 10.0
+    for life_s, wait_s in zip(lives_s, waits_s, strict=True):
+        process = serving(slot, now_s)
+        now_s += life_s
+        slot.lose(process, now_s)
+        if wait_s:
+            assert slot.letter_due(now_s + wait_s - 0.05) is None
+        now_s += wait_s
+        assert slot.letter_due(now_s) is not None
 
 
 def test_one_that_drains_by_itself_makes_room_for_its_successor() -> None:
