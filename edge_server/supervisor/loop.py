@@ -24,7 +24,7 @@ from edge_server.supervisor.drain import OperatorDrain
 from edge_server.supervisor.gates import gate_names, is_degraded, missing_gates
 from edge_server.supervisor.listen import Listeners
 from edge_server.supervisor.notify import Notifier
-from edge_server.supervisor.signals import STOP_SIGNALS, SignalQueue
+from edge_server.supervisor.signals import STOP_SIGNALS, SignalQueue, name_of
 from edge_server.supervisor.slots import Process, Slot
 from edge_server.supervisor.spawn import spawn
 from edge_server.supervisor.stopping import Stopping, close_entrance
@@ -107,7 +107,7 @@ class Supervisor:
                 log("drain", "warning", reason="second stop signal: everybody is killed")
                 return True
             if number in STOP_SIGNALS:
-                self._begin_to_stop(signal.Signals(number).name)
+                self._begin_to_stop(name_of(number))
             elif number == signal.SIGUSR2:
                 self._drain.toggle()
             elif number == signal.SIGHUP:
@@ -168,7 +168,7 @@ class Supervisor:
             pid=process.pid,
             lived_s=round(now_s - process.born_s, 3),
             status=code if code >= 0 else None,
-            signal=signal.Signals(-code).name if code < 0 else None,
+            signal=name_of(-code) if code < 0 else None,
         )
 
     def _fill_places(self) -> None:

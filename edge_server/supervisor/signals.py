@@ -71,6 +71,14 @@ class SignalQueue:
         os.close(self._write_fd)
 
 
+def name_of(number: int) -> str:
+    """Return what a signal is called; most real-time signals have a number only, e.g. ``signal 40``."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 @contextmanager
 def held_back() -> Iterator[Callable[[], None]]:
     """Block the handled signals; they are delivered at the end, or when the yielded call is made."""

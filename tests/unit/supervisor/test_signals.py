@@ -9,7 +9,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from edge_server.supervisor.signals import HANDLED, Interrupted, SignalQueue, held_back, interruptible
+from edge_server.supervisor.signals import (
+    HANDLED,
+    Interrupted,
+    SignalQueue,
+    held_back,
+    interruptible,
+    name_of,
+)
 
 
 @pytest.fixture
@@ -82,3 +89,9 @@ def test_a_stop_signal_interrupts_what_is_interruptible(queue: SignalQueue, numb
 
 def test_an_interruption_is_not_caught_as_an_error() -> None:
     assert not issubclass(Interrupted, Exception)
+
+
+@pytest.mark.parametrize("number", range(1, 65))
+def test_every_signal_that_can_end_a_process_has_a_name(number: int) -> None:
+    known = {each.value: each.name for each in signal.Signals}
+    assert name_of(number) == known.get(number, f"signal {number}")
