@@ -2,8 +2,8 @@
 
 What may be used is the affinity mask of the process, the cpuset of its control group and
 the CPU bandwidth quota of that group and the groups above it (cgroup v1:
-cpu.cfs_quota_us; v2: cpu.max). Only reads files; the trees are arguments, so that a
-machine can be described by a folder.
+cpu.cfs_quota_us; v2: cpu.max). Those are read from files; the trees are arguments, so that
+a machine can be described by a folder.
 """
 
 from __future__ import annotations
@@ -87,6 +87,20 @@ def is_permitted() -> bool:
     except OSError:
         return False
     return True
+
+
+def pin(cpu: int | None) -> str:
+    """Pin this process to `cpu`, None to none; return why that was refused, empty if it was not.
+
+    The CPUs that were allowed at the start may be others by now: a process that keeps what
+    it has inherited serves, one that ends would be replaced by another that ends.
+    """
+    try:
+        if cpu is not None:
+            os.sched_setaffinity(0, {cpu})
+    except OSError as error:
+        return f"cannot be pinned to CPU {cpu}: {error.strerror}"
+    return ""
 
 
 def parse_cpu_list(text: str) -> set[int]:

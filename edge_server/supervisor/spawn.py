@@ -3,8 +3,8 @@
 Before the fork  the handled signals are blocked and the standard streams flushed; no other
                  thread may be running.
 In the child     it dies with the supervisor, is deaf to the supervisor's signals, closes the
-                 sockets that are not its own, sits on its CPU, has a name, its own randomness,
-                 log, metrics identity and scoreboard row; then its role runs.
+                 sockets that are not its own, has a log, sits on its CPU if it may, has a name,
+                 its own randomness, metrics identity and scoreboard row; then its role runs.
 At its end       the role's return value is the exit code; nothing of the supervisor's
                  clean-up runs in a child.
 """
@@ -26,6 +26,7 @@ import setproctitle
 from edge_server.observe import logs, metrics
 from edge_server.roles import Brief
 from edge_server.shm.scoreboard import SIDECAR_SLOT
+from edge_server.supervisor import pinning
 from edge_server.supervisor.signals import SignalQueue, held_back
 
 EXIT_CRASHED = 1
@@ -96,16 +97,18 @@ def _leave_sockets(brief: Brief, listeners: Iterable[socket]) -> None:
 
 
 def _become(brief: Brief) -> None:
-    """Take the place, the CPU and the names that the brief gives."""
-    brief.scoreboard.row(brief.row).begin(os.getpid(), brief.catalog.generation, brief.cpu)
-    if brief.cpu is not None:
-        os.sched_setaffinity(0, {brief.cpu})
+    """Take the names, the CPU and the place that the brief gives."""
+    log = brief.config.log
+    logs.configure(log.format, log.level, mode=brief.config.edge.mode, slot=brief.slot)
+    refused = pinning.pin(brief.cpu)
+    if refused:
+        logs.log("start", "warning", reason=refused)
+    cpu = None if refused else brief.cpu
+    brief.scoreboard.row(brief.row).begin(os.getpid(), brief.catalog.generation, cpu)
     name = "sidecar" if brief.slot == SIDECAR_SLOT else f"worker {brief.slot}"
     setproctitle.setproctitle(f"svc-edge: {name}")
     random.seed()
     metrics.name_process(brief.identity)
-    log = brief.config.log
-    logs.configure(log.format, log.level, mode=brief.config.edge.mode, slot=brief.slot)
 
 
 def _tell_crash() -> None:

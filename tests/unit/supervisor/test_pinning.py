@@ -13,6 +13,7 @@ from edge_server.supervisor.pinning import (
     assign,
     is_permitted,
     parse_cpu_list,
+    pin,
     usable_cpus,
     worker_count,
 )
@@ -130,7 +131,7 @@ def test_a_configured_count_is_taken_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pin", "count", "cpus", "expected"),
+    ("setting", "count", "cpus", "expected"),
     [
         pytest.param("auto", 2, Cpus((4, 6), None), [4, 6], id="one-cpu-each"),
         pytest.param("auto", 3, Cpus((4, 6), None), [4, 6, 4], id="more-workers-than-cpus"),
@@ -140,9 +141,9 @@ def test_a_configured_count_is_taken_as_it_is() -> None:
     ],
 )
 def test_slots_get_their_cpus(
-    pin: str | tuple[int, ...], count: int, cpus: Cpus, expected: list[int | None]
+    setting: str | tuple[int, ...], count: int, cpus: Cpus, expected: list[int | None]
 ) -> None:
-    assert assign(pin, count, cpus, spread=1) == expected
+    assert assign(setting, count, cpus, spread=1) == expected
 
 
 def test_under_a_quota_instances_spread_over_the_machine() -> None:
@@ -151,10 +152,10 @@ def test_under_a_quota_instances_spread_over_the_machine() -> None:
     assert len({tuple(assign("auto", 2, cpus, spread=number)) for number in range(8)}) == 8
 
 
-@pytest.mark.parametrize("pin", [(0, 9), ()], ids=["a-cpu-we-may-not-use", "an-empty-list"])
-def test_a_list_that_cannot_be_followed_is_an_error(pin: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("setting", [(0, 9), ()], ids=["a-cpu-we-may-not-use", "an-empty-list"])
+def test_a_list_that_cannot_be_followed_is_an_error(setting: tuple[int, ...]) -> None:
     with pytest.raises(ConfigError, match=r"workers\.pin"):
-        assign(pin, 2, Cpus((0, 1), None))
+        assign(setting, 2, Cpus((0, 1), None))
 
 
 @pytest.mark.parametrize(
@@ -174,3 +175,20 @@ def test_a_sandbox_that_forbids_pinning_is_noticed(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(os, "sched_setaffinity", refuse)
     assert not is_permitted()
+
+
+def test_a_process_sits_on_the_cpu_it_is_pinned_to() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        assert pin(max(before)) == ""
+        assert os.sched_getaffinity(0) == {max(before)}
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@pytest.mark.parametrize("cpu", [None, 4095], ids=["none", "a-cpu-that-went-away"])
+def test_a_process_that_cannot_be_pinned_keeps_the_cpus_it_has(cpu: int | None) -> None:
+    before = os.sched_getaffinity(0)
+    refused = pin(cpu)
+    assert os.sched_getaffinity(0) == before
+    assert refused == ("" if cpu is None else "cannot be pinned to CPU 4095: Invalid argument")
