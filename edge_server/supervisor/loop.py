@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass
 
 from edge_server.config.schema import Config
+from edge_server.observe import logs
 from edge_server.observe.logs import log
 from edge_server.observe.metrics import metrics
 from edge_server.roles import Brief, Roles
@@ -99,6 +100,7 @@ class Supervisor:
         is_busy = self._stopping is not None or is_degraded(self._workers, self._sidecar)
         self._poll.poll(BUSY_PERIOD_MS if is_busy else QUIET_PERIOD_MS)
         self._notifier.beat(time.monotonic())
+        logs.flush()
 
     def _act_on_signals(self) -> bool:
         """Act on what has arrived; return whether to exit at once."""
