@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -47,9 +48,9 @@ def test_what_the_logs_reader_was_too_slow_for_is_written_when_it_reads_again(
     logs.configure("json", "info", descriptor=writer)
     for end in (reader, writer):
         os.set_blocking(end, False)
-    with pytest.raises(BlockingIOError):
-        while True:
-            os.write(writer, b"x" * 4096)
+    with suppress(BlockingIOError):
+        while os.write(writer, b"x" * 4096):
+            pass
     log("ready", ready=1)
     assert b"ready" not in os.read(reader, 1 << 20)
     supervisor._wait()
