@@ -70,11 +70,16 @@ class CommandLine(NamedTuple):
         )
 
     def with_packs(self, paths: tuple[str, ...]) -> CommandLine:
-        """Return the same with further packs, as arguments give them."""
+        """Return the same with further packs, as arguments give them.
+
+        Raises:
+            click.UsageError: --set gives all packs, and here are more.
+        """
         if not paths:
             return self
         given = self.settings.get("edge.packs", [])
-        assert isinstance(given, list)
+        if not isinstance(given, list):
+            raise click.UsageError("edge.packs is set twice, by PATH and by --set")
         name = self.names.get("edge.packs", "PATH")
         settings = self.settings | {"edge.packs": [*given, *paths]}
         return CommandLine(self.path, settings, self.names | {"edge.packs": name})

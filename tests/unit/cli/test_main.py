@@ -91,6 +91,7 @@ def test_a_flag_sets_its_setting_and_is_named_in_errors(
         (["--rps", "5", "check"], 2, "The command comes first: svc-edge check"),
         (["serve", "--set", "log.level"], 2, "--set takes KEY=VALUE"),
         (["serve", "--rps", "5", "--set", "ingress.rps_limit=6"], 2, "set twice, by --rps and by --set"),
+        (["serve", "--set", "edge.packs=/", "/"], 2, "edge.packs is set twice, by PATH and by --set"),
         ([], 78, "edge.packs: is empty; offline mode needs a pack"),
         (["--set", "log.lvel=x"], 78, "did you mean log.level?"),
         (["--config", "/nonesuch.yaml"], 78, "/nonesuch.yaml: cannot be read"),
