@@ -96,6 +96,7 @@ def main(args: Sequence[str] | None = None) -> int:
     Args:
         args: without the program's name; None takes those of the process.
     """
+    _open_standard_streams()
     try:
         code = root.main(args, prog_name=NAME, complete_var=COMPLETE_VARIABLE, standalone_mode=False)
     except click.ClickException as error:
@@ -110,6 +111,17 @@ def main(args: Sequence[str] | None = None) -> int:
         _forget_output()
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _open_standard_streams() -> None:
+    """Let nothing that is opened later become standard output, where log lines would then go."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def _forget_output() -> None:

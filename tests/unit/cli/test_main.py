@@ -210,6 +210,17 @@ def test_a_reader_who_leaves_is_no_traceback() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"], ids=["stdout", "stderr", "all"])
+def test_no_file_or_socket_takes_the_place_of_a_closed_stream(closed: str, tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from edge_server.cli.main import main; main(['version']);"
+        "sys.stdout.flush(); sys.stderr.flush(); opened = os.open('.', os.O_RDONLY);"
+        f"open({str(tmp_path / 'seen')!r}, 'w').write(str(opened))"
+    )
+    subprocess.run(f'exec "{sys.executable}" -c "{code}" {closed}', shell=True, timeout=60, check=True)
+    assert int((tmp_path / "seen").read_text()) > 2
+
+
 def test_the_command_imports_nothing_that_it_does_not_need() -> None:
     code = (
         "import sys; from edge_server.cli.main import main; main(['--version']);"
