@@ -40,6 +40,9 @@ def _refuse_misplaced_command(paths: tuple[str, ...]) -> None:
 
 def supervise(loaded: Loaded) -> int:
     """Run the supervisor with the entry points of worker and sidecar; return its exit code."""
+    # Read when numpy is loaded: its BLAS would start a thread for each other CPU, before the fork.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
     from edge_server.roles import Roles
     from edge_server.sidecar import main as sidecar
     from edge_server.supervisor import main as supervisor

@@ -221,6 +221,24 @@ def test_no_file_or_socket_takes_the_place_of_a_closed_stream(closed: str, tmp_p
     assert int((tmp_path / "seen").read_text()) > 2
 
 
+def test_the_supervisor_begins_with_numpy_and_a_single_thread(packs: list[str]) -> None:
+    code = (
+        "import os, sys, types; from edge_server.cli.main import main;"
+        "serve = lambda *_, **__: print('numpy' in sys.modules, len(os.listdir('/proc/self/task')));"
+        "sys.modules['edge_server.supervisor.main'] = types.SimpleNamespace(serve=serve);"
+        f"main(['serve', {packs[0]!r}])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "True 1\n"
+
+
 def test_the_command_imports_nothing_that_it_does_not_need() -> None:
     code = (
         "import sys; from edge_server.cli.main import main; main(['--version']);"
