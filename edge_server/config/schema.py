@@ -285,7 +285,11 @@ class Cors:
         tuple[Token, ...], about("methods named in preflights; none stands for GET and HEAD")
     ] = ()
     allow_headers: Annotated[
-        tuple[Token, ...], about("request fields that pages may send besides the safelisted ones")
+        tuple[Token, ...],
+        about(
+            "request fields that pages may send besides the safelisted ones, `*` for any; "
+            "none stands for `Range`, the conditional fields and `X-Corr-ID`"
+        ),
     ] = ()
     max_age: Annotated[Duration, about("how long a browser may remember a preflight")] = 600.0
 
