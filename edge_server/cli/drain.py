@@ -1,0 +1,90 @@
+"""`svc-edge drain` and `svc-edge undrain`: take a running instance out of rotation, or back.
+
+Asks the admin plane of the instance that the same flags, environment and file belong to,
+with the token if there is one. Readiness fails meanwhile; requests are still served.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from edge_server.cli.flags import CommandLine, settings_flags
+from edge_server.errors import ConfigError, EdgeError, ResourceError
+
+if TYPE_CHECKING:
+    from edge_server.config.addresses import Address
+    from edge_server.config.schema import Config
+
+_TIMEOUT_S = 10
+_MAX_ANSWER_BYTES = 1 << 16
+
+
+class AskError(EdgeError):
+    """The instance does not do what it was asked."""
+
+
+@click.command("drain")
+@settings_flags
+def drain(given: CommandLine) -> None:
+    """Let readiness fail, so that no new traffic comes; what comes is served.
+
+    Takes what `serve` takes, and finds the instance by its metrics_addr. Exits 0 once
+    readiness fails, 1 when the instance refuses, 69 when there is none.
+    """
+    _ask(given.load(to_serve=False).config, is_wanted=True)
+
+
+@click.command("undrain")
+@settings_flags
+def undrain(given: CommandLine) -> None:
+    """End what `drain` began."""
+    _ask(given.load(to_serve=False).config, is_wanted=False)
+
+
+def _ask(config: Config, *, is_wanted: bool) -> None:
+    answer = _post(config, "/api/drain" if is_wanted else "/api/undrain")
+    if answer.status == 202 and not is_wanted:
+        raise AskError("asked, and it drains on: is admin.drain_file still there?")
+    if answer.status != 200:
+        raise AskError(f"not done: {answer.status} {answer.reason or 'and no reason'}")
+    click.echo("draining" if json.loads(answer.body)["draining"] else "not draining")
+
+
+class _Answer(NamedTuple):
+    status: int
+    reason: str
+    body: bytes
+
+
+def _post(config: Config, path: str) -> _Answer:
+    host, port = _reachable(config.metrics_addr)
+    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
+    try:
+        connection.request("POST", path, headers={"Content-Length": "0", **_token(config.admin.token_file)})
+        response = connection.getresponse()
+        return _Answer(response.status, response.getheader("X-Reason", ""), response.read(_MAX_ANSWER_BYTES))
+    except (OSError, http.client.HTTPException) as error:
+        raise ResourceError(f"no instance answers at {config.metrics_addr}: {error}") from error
+    finally:
+        connection.close()
+
+
+def _reachable(address: Address) -> tuple[str, int]:
+    """Return where an instance that listens on `address` is reached from here."""
+    if not address.port:
+        raise click.UsageError("metrics_addr has port 0; give the one in the ready line: --metrics HOST:PORT")
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host), address.port
+
+
+def _token(path: str | None) -> dict[str, str]:
+    if path is None:
+        return {}
+    try:
+        with open(path, encoding="latin-1") as file:
+            return {"Authorization": f"Bearer {file.read().strip()}"}
+    except OSError as error:
+        raise ConfigError(f"admin.token_file: {path!r} cannot be read: {error.strerror}") from error
