@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import edge_server
+from edge_server.config.load import load
 
 ROOT = Path(__file__).parents[2]
 FORBIDDEN = re.compile(r"/work/|/tmp/x\b|TODO|FIXME|XXX")  # other machines' paths, unfinished work
@@ -82,6 +83,14 @@ def test_pythons_are_the_same_everywhere() -> None:
 def test_links_between_the_documents_lead_somewhere(name: str) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / name).read_text())
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_the_unit_waits_until_every_example_has_drained(path: Path) -> None:
+    unit = (ROOT / "deploy" / "svc-edge.service").read_text()
+    (stop_s,) = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+    drain_timeout_s = load(str(path), flags={}, environ={}, to_serve=False).config.workers.drain_timeout
+    assert int(stop_s) > drain_timeout_s + 5
 
 
 def test_the_files_speak_of_this_project_only() -> None:
