@@ -79,10 +79,21 @@ def test_pythons_are_the_same_everywhere() -> None:
     assert settings()["options"]["python_requires"] == ">=3.10"
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
-def test_links_between_the_documents_lead_somewhere(name: str) -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / name).read_text())
-    assert [link for link in links if not (ROOT / link).exists()] == []
+def links_of(document: Path) -> list[Path]:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text())
+    return [(document.parent / link).resolve() for link in links]
+
+
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_between_the_documents_lead_somewhere(path: Path) -> None:
+    assert [link for link in links_of(path) if not link.exists()] == []
+
+
+def test_the_readme_leads_to_every_document() -> None:
+    assert set(DOCUMENTS) - set(links_of(ROOT / "README.md")) == {ROOT / "README.md"}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
