@@ -55,12 +55,12 @@ class Finding(NamedTuple):
 
 
 def check_platform(system: str, release: str) -> Finding:
-    """The kernel: Linux 5.3 for pidfds."""
+    """The kernel: Linux 5.3 is the oldest that is supported."""
     if system != "linux":
         return Finding("system", "fail", system, "svc-edge runs on Linux only")
     numbers = tuple(int(part) for part in re.findall(r"\d+", release)[:2])
     if numbers < (5, 3):
-        return Finding("system", "fail", f"Linux {release}", "use a kernel of 5.3 or newer (pidfd_open)")
+        return Finding("system", "fail", f"Linux {release}", "use a kernel of 5.3 or newer")
     return Finding("system", "ok", f"Linux {release}, {platform.machine()}, {' '.join(platform.libc_ver())}")
 
 
