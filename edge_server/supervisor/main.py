@@ -33,7 +33,7 @@ from edge_server.supervisor.signals import Interrupted, SignalQueue, interruptib
 IDENTITY = "supervisor"
 
 # Imported before the fork, so that all children share their pages.
-_SHARED_IMPORTS = ("bjoern", "falcon", "prometheus_client")
+_SHARED_IMPORTS = ("edge_server.guard", "falcon", "prometheus_client")
 
 
 def serve(config: Config, roles: Roles, warnings: Sequence[str] = ()) -> int:

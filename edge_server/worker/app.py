@@ -6,7 +6,7 @@ Process      a worker; the hit path calls it with what it does not answer itself
 
 from __future__ import annotations
 
-from time import perf_counter
+from time import monotonic
 from typing import Any
 
 import falcon
@@ -19,6 +19,7 @@ from edge_server.errors import (
     PackUnreadable,
     Rejection,
 )
+from edge_server.guard import peer
 from edge_server.http.cors import CorsPolicy
 from edge_server.http.dates import DateClock
 from edge_server.http.headers import ALLOW, ALLOWED_METHODS, NO_STORE, PROBLEM_MEDIA_TYPE, SECURITY_FIELDS
@@ -29,13 +30,12 @@ from edge_server.observe.metrics import ASSETS, HEALTHZ, OTHER, READYZ
 from edge_server.observe.readiness import report
 from edge_server.observe.tally import Tally
 from edge_server.shm.scoreboard import Scoreboard
-from edge_server.worker.hitpath import CORR_ID, REJECTION, STARTED, HitPath, WsgiApp
+from edge_server.worker.hitpath import CORR_ID, REJECTION, STARTED, WsgiApp
 
 REASON = "svc_edge.reason"  # of a refusal, for counts and log
 
 
 def make_app(
-    state: HitPath,
     *,
     scoreboard: Scoreboard,
     cors: CorsPolicy,
@@ -43,8 +43,8 @@ def make_app(
     tally: Tally,
     access_log: AccessLog,
 ) -> WsgiApp:
-    """Return the app; `state` tells whether this worker is closing its connections."""
-    app = falcon.App(middleware=[_Common(state, cors, clock, tally, access_log)])
+    """Return the app."""
+    app = falcon.App(middleware=[_Common(cors, clock, tally, access_log)])
     app.req_options.strip_url_path_trailing_slash = False
     app.add_route("/healthz", _Health())
     app.add_route("/readyz", _Readiness(scoreboard))
@@ -59,10 +59,7 @@ def make_app(
 class _Common:
     """What every answer of the app gets: fields, counts, a line in the log."""
 
-    def __init__(
-        self, state: HitPath, cors: CorsPolicy, clock: DateClock, tally: Tally, access_log: AccessLog
-    ) -> None:
-        self._state = state
+    def __init__(self, cors: CorsPolicy, clock: DateClock, tally: Tally, access_log: AccessLog) -> None:
         self._cors = cors
         self._clock = clock
         self._tally = tally
@@ -85,8 +82,6 @@ class _Common:
             resp.set_header(name, value)
         resp.set_header("Date", self._clock.now())
         resp.set_header("X-Corr-ID", corr_id)
-        if self._state.is_closing:
-            resp.set_header("Connection", "close")
         route = _route(req.path)
         if route == ASSETS and req.method != "OPTIONS":
             for name, value in self._cors.headers_for(req.get_header("Origin")):
@@ -96,7 +91,7 @@ class _Common:
         status = resp.status_code
         reason = req.env.get(REASON, "")
         sent = 0 if req.method == "HEAD" or resp.data is None else len(resp.data)
-        latency_s = perf_counter() - req.env[STARTED]
+        latency_s = monotonic() - req.env[STARTED]
         self._tally.record(route, req.method, status, latency_s, sent, reason=reason)
         if self._access_log.wants(status):
             self._access_log.request(
@@ -104,7 +99,7 @@ class _Common:
                 method=req.method,
                 status=status,
                 corr_id=corr_id,
-                peer_addr=req.env.get("REMOTE_ADDR", ""),
+                peer_addr=peer()[0],
                 latency_s=latency_s,
                 bytes_out=sent,
                 reason=reason,

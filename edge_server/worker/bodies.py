@@ -1,12 +1,13 @@
 """Bodies: where the bytes of an answer come from, and how they go out.
 
 Process      a worker. A body is read when it is asked for and never kept.
-Memory       at most CHUNK_BYTES of a body at a time for each connection; while one is hashed
-             or decoded, a block of it or what the configuration lets decoding take.
+Memory       at most CHUNK_BYTES of a multipart body at a time for each connection; other bodies
+             above 64 KiB never leave the kernel. While one is hashed or decoded, a block of it
+             or what the configuration lets decoding take.
 
-Every source has `read(start, stop)`, whole representation coordinates, half-open.
-A body above CHUNK_BYTES goes out as a Stream, which bjoern asks for the next chunk
-whenever the last one has been sent.
+Every source has `read` and `send` of ``(start, stop)``, whole representation coordinates,
+half-open. Several ranges go out as a Stream, which bjoern asks for the next chunk whenever
+the last one has been sent.
 """
 
 from __future__ import annotations
@@ -29,6 +30,17 @@ class Source(Protocol):
 
     def read(self, start: int, stop: int) -> bytes:
         """Return the bytes ``[start, stop)``.
+
+        Raises:
+            PackUnreadable: they cannot be had unchanged.
+        """
+        ...
+
+    def send(self, start: int, stop: int) -> bytes:
+        """Have the bytes ``[start, stop)`` sent as the body of this answer.
+
+        Returns:
+            what bjoern is to send: the bytes, or none where the guard sends them.
 
         Raises:
             PackUnreadable: they cannot be had unchanged.
@@ -65,6 +77,11 @@ class FileSpan:
         """See Source."""
         return self._file.read(self._offset + start, stop - start)
 
+    def send(self, start: int, stop: int) -> bytes:
+        """See Source."""
+        self._file.send(self._offset + start, stop - start)
+        return b""
+
     def check(self) -> None:
         """See Source."""
         self._file.check()
@@ -81,6 +98,8 @@ class MemoryBody:
     def read(self, start: int, stop: int) -> bytes:
         """See Source."""
         return self._data[start:stop]
+
+    send = read
 
     def check(self) -> None:
         """See Source."""
@@ -119,6 +138,8 @@ class DecodedSpan:
             return self.read_all()[start:stop]
         except DecodeCap as error:  # it was within the caps when its digest was made
             raise PackUnreadable(str(error)) from error
+
+    send = read
 
     def check(self) -> None:
         """See Source."""

@@ -3,22 +3,25 @@
 Process      a worker, after SIGTERM. `step` is called at each tick, inside bjoern's loop.
 
 By then the supervisor lets no new connection reach the socket. What is queued there is
-accepted and answered; every answer asks the client to close; a connection that is idle
-is hung up, and when none is left the process ends. While a slow request runs, as on a busy
-disk, its connection looks idle too, so what counts is idleness at two turns of the loop.
+accepted and answered; every answer ends its connection and says so; a connection that is
+idle is closed. When none is left the process ends.
 """
 
 from __future__ import annotations
 
 import socket
+import struct
 
-from edge_server.worker import server
-from edge_server.worker.hitpath import HitPath
+from edge_server import guard
 
 # Long enough for a client that has just been answered to send its next request, which is
 # then answered with "Connection: close" and loses nothing.
-IDLE_MS = 250
+IDLE_S = 0.25
 _QUIET_TICKS = 2  # the queue must be empty so often before it counts as drained
+
+# linux/tcp.h, struct tcp_info: of a listening socket, tcpi_unacked is the accept queue.
+_TCP_INFO_BYTES = 104
+_UNACKED = struct.Struct("=24xI")
 
 
 class Drain:
@@ -26,40 +29,30 @@ class Drain:
 
     Args:
         listener: the socket of this worker's slot.
-        state: the hit path's, which is told to ask clients to close.
     """
 
-    def __init__(self, listener: socket.socket, state: HitPath) -> None:
+    def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
-        self._state = state
         self._quiet_ticks = 0
         self._is_accepting = True
-        self._idle_before: set[int] = set()
-        state.is_closing = True
+        guard.close_after_answers()
 
-    def step(self, is_in_loop: bool) -> bool:
-        """Do what can be done now; return whether all connections are gone.
-
-        Args:
-            is_in_loop: whether bjoern's loop has just turned; see `server.is_in_loop`.
-        """
+    def step(self) -> bool:
+        """Do what can be done now; return whether all connections are gone."""
         if self._is_accepting:
             self._stop_when_quiet()
-        if not is_in_loop:
-            return False
-        open_now = server.connections(self._listener, IDLE_MS)
-        self._hang_up([connection for connection in open_now if connection.is_idle])
-        return not open_now and not self._is_accepting
-
-    def _hang_up(self, idle: list[server.Connection]) -> None:
-        """Hang up on what was idle the last time, too: bjoern has written since whatever it owed."""
-        for connection in idle:
-            if connection.descriptor in self._idle_before:
-                server.hang_up(connection)
-        self._idle_before = {connection.descriptor for connection in idle}
+        guard.close_idle(IDLE_S)
+        return not self._is_accepting and not any(guard.connections().values())
 
     def _stop_when_quiet(self) -> None:
-        self._quiet_ticks = 0 if server.queued(self._listener) else self._quiet_ticks + 1
+        self._quiet_ticks = 0 if queued(self._listener) else self._quiet_ticks + 1
         if self._quiet_ticks >= _QUIET_TICKS:
-            server.stop_accepting(self._listener)
+            guard.stop_accepting()
             self._is_accepting = False
+
+
+def queued(listener: socket.socket) -> int:
+    """Return how many connections wait to be accepted. Source: tcp(7), TCP_INFO of a listener."""
+    info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    waiting: int = _UNACKED.unpack_from(info)[0]
+    return waiting

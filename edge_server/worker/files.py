@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 
 from edge_server.errors import PackUnreadable
+from edge_server.guard import send_file
 from edge_server.packs.reader import SourceFile
 
 
@@ -52,6 +53,15 @@ class OpenFile:
         ):
             raise PackUnreadable("changed since it was mounted", self.source.path)
         return data
+
+    def send(self, offset: int, length: int) -> None:
+        """Have the guard send exactly `length` bytes at `offset` as the body of this answer.
+
+        Raises:
+            PackUnreadable: as `read`. A change that comes later cuts the connection.
+        """
+        if not send_file(self.descriptor, offset, length, self._size, self._mtime_ns, self._needed_links):
+            raise PackUnreadable("cannot be read, or changed since it was mounted", self.source.path)
 
     def check(self) -> None:
         """Raise PackUnreadable if the file is no longer the one that was mounted."""

@@ -1,7 +1,7 @@
 """The hit path: one plain WSGI callable in front of the Falcon app.
 
 Process      a worker, called by bjoern for every request.
-Owns         the cache of prepared answers, and the number of bodies being sent.
+Owns         the cache of prepared answers.
 Budget       at most 1.3 times the CPU that nginx needs for the same 4 KiB answer;
              ``make bench`` measures it.
 
@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from secrets import token_hex
-from time import perf_counter
+from time import monotonic
 from typing import Any
 
 from edge_server.errors import InternalError, PreconditionFailed, Rejection
+from edge_server.guard import arrived, peer
 from edge_server.http.cors import CorsPolicy
 from edge_server.http.dates import DateClock
 from edge_server.http.headers import Field, sane_corr_id
@@ -31,7 +32,7 @@ from edge_server.observe.logs import AccessLog
 from edge_server.observe.metrics import ASSETS
 from edge_server.observe.tally import FAST_S, Tally
 from edge_server.worker.assets import Assets
-from edge_server.worker.bodies import CHUNK_BYTES, Stream
+from edge_server.worker.bodies import Stream
 from edge_server.worker.cache import TwoAgeCache
 from edge_server.worker.prepared import Answer, EmptyTile, Prepared
 
@@ -47,19 +48,12 @@ _OK, _PARTIAL, _NOT_MODIFIED, _NO_CONTENT = (STATUS_LINES[status] for status in 
 
 
 class HitPath:
-    """State of the hit path that outlives a request.
+    """State of the hit path that outlives a request: the cache of prepared answers."""
 
-    Attributes:
-        inflight: bodies that bjoern is still sending.
-        is_closing: whether answers ask the client to close; set once by the drain.
-    """
-
-    __slots__ = ("cache", "inflight", "is_closing")
+    __slots__ = ("cache",)
 
     def __init__(self, capacity: int) -> None:
         self.cache: TwoAgeCache[Answer] = TwoAgeCache(capacity)
-        self.inflight = 0
-        self.is_closing = False
 
 
 def bind_hit_path(
@@ -79,7 +73,7 @@ def bind_hit_path(
     """Return the callable. PERF: ``make bench``; one flat function, its names bound once.
 
     Args:
-        state: shared with tick and drain.
+        state: what outlives a request.
         assets: prepares what the cache does not have.
         app: the Falcon app.
         cors: None where no origin is allowed.
@@ -109,7 +103,7 @@ def bind_hit_path(
 
     def hit_path(environ: dict[str, Any], start_response: StartResponse) -> Body:
         nonlocal seen_generation
-        started = perf_counter()
+        started = arrived()
         corr_id = sane_corr_id(environ["HTTP_X_CORR_ID"]) if "HTTP_X_CORR_ID" in environ else None
         if corr_id is None:
             corr_id = new_corr_id()
@@ -166,10 +160,7 @@ def bind_hit_path(
                         pieces = [span]
                 if pieces is None:
                     sent = length
-                    if length <= CHUNK_BYTES:
-                        body = source.read(0, length)
-                    else:
-                        body = stream(source, ((b"", 0, length),), b"", started, status)
+                    body = source.send(0, length)
                     fields = [*full, ("Date", now()), ("X-Corr-ID", corr_id)]
                 else:
                     status = _PARTIAL
@@ -181,10 +172,7 @@ def bind_hit_path(
                             ("Content-Length", str(sent)),
                             ("Content-Range", content_range(start, stop, length)),
                         )
-                        if sent <= CHUNK_BYTES:
-                            body = source.read(start, stop)
-                        else:
-                            body = stream(source, ((b"", start, stop),), b"", started, status)
+                        body = source.send(start, stop)
                     else:
                         parts = plan(pieces, length, media_type, token_hex(12))
                         sent = parts.length
@@ -197,10 +185,8 @@ def bind_hit_path(
             return decline(environ, start_response, started, corr_id, InternalError(repr(error)))
         if cors is not None:
             fields += cors.headers_for(environ.get("HTTP_ORIGIN"))
-        if state.is_closing:
-            fields.append(("Connection", "close"))
         start_response(status, fields)
-        latency_s = perf_counter() - started
+        latency_s = monotonic() - started
         if type(body) is bytes:
             if status is not _OK or method == "HEAD":
                 outcome = outcomes[method, status]
@@ -216,7 +202,7 @@ def bind_hit_path(
                 method=method,
                 status=int(status[:3]),
                 corr_id=corr_id,
-                peer_addr=environ.get("REMOTE_ADDR", ""),
+                peer_addr=peer()[0],
                 latency_s=latency_s,
                 bytes_out=sent,
                 etag=etag,
@@ -227,8 +213,7 @@ def bind_hit_path(
         outcome = outcomes["GET", status]
 
         def on_close(sent: int) -> None:
-            state.inflight -= 1
-            latency_s = perf_counter() - started
+            latency_s = monotonic() - started
             if latency_s <= FAST_S:
                 outcome.fast += 1
             else:
@@ -236,9 +221,7 @@ def bind_hit_path(
             outcome.latency_s += latency_s
             outcome.bytes_out += sent
 
-        body = Stream(source, pieces, closing, on_close)
-        state.inflight += 1
-        return body
+        return Stream(source, pieces, closing, on_close)
 
     def empty_tile(
         environ: dict[str, Any], start_response: StartResponse, started: float, corr_id: str
@@ -246,11 +229,9 @@ def bind_hit_path(
         fields = [*empty_tile_headers, ("Date", now()), ("X-Corr-ID", corr_id)]
         if cors is not None:
             fields += cors.headers_for(environ.get("HTTP_ORIGIN"))
-        if state.is_closing:
-            fields.append(("Connection", "close"))
         start_response(_NO_CONTENT, fields)
         method = environ["REQUEST_METHOD"]
-        latency_s = perf_counter() - started
+        latency_s = monotonic() - started
         tally.record(ASSETS, method, 204, latency_s, hit="pack")
         if wants_line(204):
             access_log.request(
@@ -258,7 +239,7 @@ def bind_hit_path(
                 method=method,
                 status=204,
                 corr_id=corr_id,
-                peer_addr=environ.get("REMOTE_ADDR", ""),
+                peer_addr=peer()[0],
                 latency_s=latency_s,
                 bytes_out=0,
             )

@@ -13,7 +13,9 @@ import resource
 import sys
 from types import TracebackType
 
+from edge_server import guard
 from edge_server.errors import PackUnreadable
+from edge_server.guard.limits import limits_of
 from edge_server.http.cors import CorsPolicy
 from edge_server.http.dates import DateClock
 from edge_server.http.headers import NO_STORE, SECURITY_FIELDS
@@ -22,7 +24,7 @@ from edge_server.observe.tally import Tally
 from edge_server.roles import Brief
 from edge_server.shm.catalog import CODINGS
 from edge_server.shm.scoreboard import Field, WorkerState
-from edge_server.worker import memory, server
+from edge_server.worker import memory
 from edge_server.worker.app import make_app
 from edge_server.worker.assets import Assets
 from edge_server.worker.corr_ids import bind_corr_ids
@@ -47,7 +49,7 @@ def run(brief: Brief) -> int:
         config.cors.allow_origins, config.cors.allow_methods, config.cors.allow_headers, config.cors.max_age
     )
     app = make_app(
-        state, scoreboard=brief.scoreboard, cors=cors, clock=clock, tally=tally, access_log=access_log
+        scoreboard=brief.scoreboard, cors=cors, clock=clock, tally=tally, access_log=access_log
     )
     row = brief.scoreboard.row(brief.row)
     hit_path = bind_hit_path(
@@ -63,10 +65,10 @@ def run(brief: Brief) -> int:
         enable_multi_range=config.http.enable_multi_range,
         empty_tile_headers=[NO_STORE, *SECURITY_FIELDS],
     )
-    tick = Tick(row, state, tally, access_log, lambda: Drain(brief.listener, state), _leave)
-    tick.start()
+    tick = Tick(row, tally, access_log, lambda: Drain(brief.listener), _leave)
+    tick.heed_signals()
     row.set(Field.STATE, WorkerState.SERVING)
-    server.run(brief.listener, hit_path)
+    guard.serve(brief.listener, hit_path, limits_of(config.ingress, brief.scoreboard.slots), tick)
     return 1  # bjoern's loop only ends with the process
 
 

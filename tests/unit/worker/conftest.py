@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,9 @@ from edge_server.worker.app import make_app
 from edge_server.worker.assets import Assets
 from edge_server.worker.corr_ids import bind_corr_ids
 from edge_server.worker.hitpath import HitPath, bind_hit_path
-from tests.wsgi_client import BIG, TILE, Client
+from edge_server.worker import app as worker_app
+from edge_server.worker import files, hitpath
+from tests.wsgi_client import BIG, TILE, Client, PlannedBodies
 
 BOMB = b"\0" * (4 << 20)
 
@@ -62,7 +65,12 @@ def tile_pack(path: Path) -> Pack:
 
 
 @pytest.fixture
-def make_client(tmp_path: Path) -> Iterator[Callable[..., Client]]:
+def make_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Client]]:
+    planned = PlannedBodies()
+    monkeypatch.setattr(files, "send_file", planned.send_file)
+    for module in (hitpath, worker_app):
+        monkeypatch.setattr(module, "peer", lambda: ("127.0.0.1", 40000))
+    monkeypatch.setattr(hitpath, "arrived", time.monotonic)
     catalogs: list[Catalog | Scoreboard] = []
     root = tmp_path / "assets"
     root.mkdir()
@@ -88,9 +96,9 @@ def make_client(tmp_path: Path) -> Iterator[Callable[..., Client]]:
         state, tally, access_log, clock = HitPath(capacity), Tally(), AccessLog(0), DateClock()
         policy = CorsPolicy(config.cors.allow_origins)
         app = make_app(
-            state, scoreboard=scoreboard, cors=policy, clock=clock, tally=tally, access_log=access_log
+            scoreboard=scoreboard, cors=policy, clock=clock, tally=tally, access_log=access_log
         )
-        hit_path = bind_hit_path(
+        callable_app = bind_hit_path(
             state,
             Assets(catalog, config, "127.0.0.1:8080"),
             app,
@@ -103,7 +111,7 @@ def make_client(tmp_path: Path) -> Iterator[Callable[..., Client]]:
             enable_multi_range=config.http.enable_multi_range,
             empty_tile_headers=[NO_STORE, *SECURITY_FIELDS],
         )
-        return Client(hit_path, root, state, tally, scoreboard, catalog)
+        return Client(callable_app, root, state, tally, scoreboard, catalog, planned)
 
     yield make
     for catalog in catalogs:

@@ -1,0 +1,129 @@
+"""The extension behind `edge_server.guard`; see there for process, ownership and threads.
+
+"The request being answered" is the one whose application call is on the stack.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+def install(server_run: Any, /) -> None:
+    """Lead bjoern's calls to the guard; once a process image, before the fork or after it.
+
+    Args:
+        server_run: ``_bjoern.server_run``, by which bjoern's object is found in memory.
+
+    Raises:
+        ImportError: its calls are not where they are expected; nothing may be served then.
+    """
+
+def configure(
+    *,
+    header_timeout_s: float,
+    body_timeout_s: float,
+    idle_timeout_s: float,
+    parked_timeout_s: float,
+    min_send_rate: int,
+    max_connections: int,
+    max_head_bytes: int,
+    max_target_bytes: int,
+    max_fields: int,
+    max_body_bytes: int,
+    corr_prefix: str,
+) -> None:
+    """Set the limits. `corr_prefix` begins the correlation ids of the guard's own answers."""
+
+def checked(
+    app: Callable[[dict[str, Any], Callable[..., Any]], bytes | Iterable[bytes]], /
+) -> Callable[[dict[str, Any], Callable[..., Any]], bytes | Iterable[bytes]]:
+    """Return `app` with a start_response that raises ValueError for CR, LF or NUL in a header."""
+
+def send_file(
+    descriptor: int, offset: int, length: int, size: int, mtime_ns: int, min_links: int, /
+) -> bool:
+    """Announce the body of the request being answered: bytes of a file that Python never sees.
+
+    The application then gives a Content-Length of `length` to start_response and returns
+    ``b""``. Up to 64 KiB are read at once and go out with the head; more is sent by sendfile(2)
+    from a duplicate of `descriptor`, piece by piece. The file is looked at after each read.
+
+    Args:
+        size, mtime_ns, min_links: what fstat(2) must say of the file, before and while it is sent.
+
+    Returns:
+        False if the bytes cannot be had unchanged; nothing is planned then. A change that comes
+        later cuts the connection.
+
+    Raises:
+        RuntimeError: no request is being answered.
+    """
+
+def send_memory(body: Any, /) -> None:
+    """Announce a body that is copied now from a buffer; otherwise as `send_file`.
+
+    Raises:
+        RuntimeError: no request is being answered.
+    """
+
+def park() -> int:
+    """Put the request being answered aside; return a token for `resume`.
+
+    What the application answers is swallowed. The connection is only watched for its client's
+    leaving; what the client sends meanwhile waits.
+
+    Raises:
+        RuntimeError: no request is being answered.
+    """
+
+def resume(token: int, /) -> bool:
+    """Give a parked request to the application again.
+
+    Returns:
+        False if it is not parked any more: resumed before, or its client is gone.
+    """
+
+def peer() -> tuple[str, int]:
+    """Return address and port of the client of the request being answered, IPv6 too.
+
+    Raises:
+        RuntimeError: no request is being answered.
+    """
+
+def arrived() -> float:
+    """Return when the first byte of the request being answered was read, as time.monotonic().
+
+    Raises:
+        RuntimeError: no request is being answered.
+    """
+
+def watch(descriptor: int, function: Callable[[], None], /) -> None:
+    """Call `function` from the loop whenever `descriptor` is readable; one a process.
+
+    Raises:
+        RuntimeError: the loop does not run yet.
+    """
+
+def tick(function: Callable[[], None], /) -> None:
+    """Call `function` from the loop about ten times a second."""
+
+def stop_accepting() -> None:
+    """Leave new connections in the kernel's queue, for whoever has the socket next."""
+
+def close_after_answers() -> None:
+    """Let every connection end with its next answer, which says so."""
+
+def close_idle(seconds: float, /) -> int:
+    """Close connections that have asked nothing for so long; return how many."""
+
+def connections() -> dict[str, int]:
+    """Return the client connections by state: fresh, head, body, busy, parked, idle, linger."""
+
+def counters() -> dict[str, int]:
+    """Return what happened since the process began; numbers only grow."""
+
+def refusals() -> tuple[list[tuple[int, str, tuple[str, int], str, float]], int]:
+    """Return what the guard answered by itself since the last call, oldest first.
+
+    Returns:
+        ``(status, reason, (address, port), correlation id, seconds since its first byte)`` of
+        each, and how many more there were than could be kept.
+    """

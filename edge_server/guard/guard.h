@@ -1,0 +1,180 @@
+/* The guard: what stands between bjoern and the network.
+ *
+ * Process      a worker or the sidecar, single-threaded; every function runs in bjoern's loop.
+ * Owns         one record per client connection, indexed by descriptor, and all I/O on it.
+ * Never        calls Python from accept, read or write; only the tick and watchers do, with the GIL.
+ *
+ * bjoern keeps its own view of a connection (its Request, its ev_io); the guard decides what
+ * bjoern reads, what becomes of what bjoern writes, and when a connection ends.
+ */
+#ifndef SVC_EDGE_GUARD_H
+#define SVC_EDGE_GUARD_H
+
+#include <ev.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#include "framing.h"
+
+enum conn_state {
+    CONN_FREE,   /* no client has this descriptor */
+    CONN_FRESH,  /* accepted; nothing asked yet */
+    CONN_HEAD,   /* part of a head has arrived */
+    CONN_BODY,   /* the head is complete, its body is being discarded */
+    CONN_BUSY,   /* bjoern has the request, or its answer is going out */
+    CONN_PARKED, /* the request waits in the guard for somebody's resume */
+    CONN_IDLE,   /* everything asked was answered */
+    CONN_LINGER, /* answered for the last time; what still comes in is discarded */
+    CONN_STATES
+};
+
+enum conn_phase {
+    PHASE_HEAD, /* the answer's head has not gone out whole */
+    PHASE_BODY, /* bjoern's own bytes follow */
+    PHASE_PLAN, /* a file or a buffer follows that bjoern does not know */
+};
+
+enum plan_kind { PLAN_NONE, PLAN_FILE, PLAN_BUFFER };
+
+/* A file as it was when its pack was read; see packs/source.py. */
+struct file_identity {
+    int64_t size, mtime_ns;
+    unsigned min_links;
+};
+
+struct plan {
+    enum plan_kind kind;
+    int fd;                        /* a duplicate: it may outlive the worker's own */
+    off_t offset;
+    uint64_t left;                 /* bytes still to send */
+    char *buffer;                  /* owned; sent from buffer + offset */
+    struct file_identity identity;
+};
+
+struct conn {
+    struct ev_loop *loop;
+    ev_io *watcher;                /* bjoern's, from ev_io_start until close */
+    char *input;                   /* received and not yet used; NULL where there is none */
+    char *head;                    /* the request while its body arrives or while it is parked */
+    struct lingering *linger;
+    size_t input_used, input_size, head_length;
+    struct framing_scan scan;
+    struct framing_chunked chunked;
+    uint64_t request_left;         /* bytes of a request body of known length */
+    uint64_t answer_left;          /* body bytes announced and not yet sent; ANSWER_OPEN if chunked */
+    uint64_t answer_sent;          /* bytes of this answer that the kernel took */
+    size_t answer_head_sent;
+    struct plan plan;
+    int64_t since_ns;              /* when the present state began */
+    int64_t arrived_ns;            /* when the first byte of this request came */
+    struct sockaddr_in6 peer;      /* large enough for both families */
+    uint32_t generation;           /* counts the connections that had this descriptor */
+    uint8_t state, phase;
+    bool is_ending : 1;            /* bjoern is to see the end of file at its next read */
+    bool wants_close : 1;          /* the client's request was its last */
+    bool wants_linger : 1;
+    bool is_head_request : 1;
+    bool is_chunked_request : 1;
+    bool is_starved : 1;           /* what `input` holds is no whole request */
+    bool is_parking : 1;
+    bool is_resumed : 1;
+    bool is_registered : 1;        /* libev has watched this descriptor since it was accepted */
+};
+
+#define ANSWER_OPEN UINT64_MAX
+
+struct guard_limits {
+    struct framing_limits framing;
+    int64_t header_ns, body_ns, idle_ns, parked_ns;
+    uint64_t min_send_rate;        /* bytes a second */
+    unsigned max_connections;
+    int notsent_bytes;             /* TCP_NOTSENT_LOWAT of clients */
+};
+
+/* One answer that the guard gave itself, for metrics and log. */
+struct refusal {
+    int64_t arrived_ns, at_ns;
+    struct sockaddr_in6 peer;
+    int status;
+    const char *reason;
+    char corr_id[132];
+};
+
+#define REFUSALS_KEPT 256
+
+struct guard_counters {
+    uint64_t accepted, requests, refused, cut, timed_out_send, timed_out_idle, parks, replays;
+    uint64_t body_bytes_in, bytes_out, paused_accepts, bad_answers, write_errors;
+    unsigned states[CONN_STATES];
+};
+
+struct guard {
+    struct ev_loop *loop;
+    ev_io *listener;
+    bool is_paused, is_stopped, is_closing;
+    struct guard_limits limits;
+    struct guard_counters counters;
+    struct refusal refusals[REFUSALS_KEPT];
+    uint64_t refusals_end;         /* refusals[k % REFUSALS_KEPT] for the last ones */
+    struct conn *current;          /* whose request bjoern is answering */
+    size_t head_length;
+    char corr_prefix[32];
+    uint64_t corr_count;
+};
+
+extern struct guard guard;
+
+/* connections.c */
+bool conn_table_open(size_t descriptors);
+struct conn *conn_of(int fd);
+int fd_of(const struct conn *c);
+struct conn *conn_open(int fd, const struct sockaddr_in6 *peer);
+void conn_enter(struct conn *c, enum conn_state state);
+void conn_release(struct conn *c);
+size_t conn_table_end(void);
+int64_t now_ns(void);
+
+/* receiving.c */
+#define HEAD_BYTES (64 * 1024)
+extern char guard_head[HEAD_BYTES];
+ssize_t guard_read(int fd, void *buffer, size_t size);
+void guard_refuse(struct conn *c, int status, const char *reason, const char *corr_id, size_t corr_id_length);
+
+/* sending.c */
+ssize_t guard_write(int fd, const void *buffer, size_t length);
+bool answer_finish(struct conn *c);
+bool plan_is_unchanged(const struct plan *plan, int fd);
+void answer_begin(struct conn *c);
+void plan_drop(struct conn *c);
+size_t own_answer(char *out, size_t size, int status, const char *reason, const char *corr_id, bool has_body);
+void corr_id_new(char *out, size_t size);
+
+/* accepting.c */
+int guard_accept(int listener, struct sockaddr *address, socklen_t *length);
+int guard_close(int fd);
+void guard_start(struct ev_loop *loop, ev_io *watcher);
+void guard_stop(struct ev_loop *loop, ev_io *watcher);
+int guard_fprintf(FILE *stream, const char *format, ...);
+void accept_pause(void);
+void accept_resume(void);
+void wait_readable(struct conn *c);
+void wait_writable(struct conn *c);
+void end_soon(struct conn *c);
+bool has_unread(const struct conn *c);
+
+/* sweeping.c */
+void sweep_start(struct ev_loop *loop);
+void linger_begin(struct conn *c);
+void linger_end(struct conn *c);
+
+/* module.c */
+void guard_tick(void);
+
+/* hooks.c: NULL, or what is wrong. */
+const char *hooks_install(void *function_of_bjoern);
+
+#endif

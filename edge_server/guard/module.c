@@ -1,0 +1,442 @@
+/* The guard as Python sees it; __init__.pyi has the signatures and the rules. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "guard.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct guard guard;
+
+static PyObject *tick_function, *watch_function;
+static ev_io watch;
+static bool is_installed;
+
+/* Call Python from the loop. What it raises must not reach bjoern: it is printed. */
+static void call(PyObject *function) {
+    PyObject *result = PyObject_CallNoArgs(function);
+    if (result == NULL)
+        PyErr_WriteUnraisable(function);
+    Py_XDECREF(result);
+}
+
+static void call_from_loop(PyObject *function) {
+    if (function == NULL)
+        return;
+    PyGILState_STATE state = PyGILState_Ensure();
+    call(function);
+    PyGILState_Release(state);
+}
+
+void guard_tick(void) {
+    call_from_loop(tick_function);
+}
+
+static void on_watched(struct ev_loop *loop, ev_io *watcher, int events) {
+    (void)loop;
+    (void)watcher;
+    (void)events;
+    call_from_loop(watch_function);
+}
+
+static PyObject *install(PyObject *self, PyObject *function) {
+    (void)self;
+    if (is_installed)
+        Py_RETURN_NONE;
+    if (!PyCFunction_Check(function)) {
+        PyErr_SetString(PyExc_TypeError, "install takes _bjoern.server_run");
+        return NULL;
+    }
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > 1 << 22)
+        limit.rlim_cur = 1 << 22;
+    if (!conn_table_open(limit.rlim_cur))
+        return PyErr_NoMemory();
+    const char *error = hooks_install((void *)(uintptr_t)PyCFunction_GET_FUNCTION(function));
+    if (error != NULL) {
+        PyErr_Format(PyExc_ImportError, "bjoern cannot be guarded: %s; `svc-edge doctor` says more", error);
+        return NULL;
+    }
+    is_installed = true;
+    Py_RETURN_NONE;
+}
+
+static int64_t ns(double seconds) {
+    return (int64_t)(seconds * 1e9);
+}
+
+static PyObject *configure(PyObject *self, PyObject *args, PyObject *names) {
+    static char *keys[] = {"header_timeout_s", "body_timeout_s", "idle_timeout_s", "parked_timeout_s",
+                           "min_send_rate", "max_connections", "max_head_bytes", "max_target_bytes",
+                           "max_fields", "max_body_bytes", "corr_prefix", NULL};
+    double header, body, idle, parked;
+    unsigned long long rate, body_bytes;
+    unsigned connections, fields;
+    Py_ssize_t head, target;
+    const char *prefix;
+    (void)self;
+    if (!PyArg_ParseTupleAndKeywords(args, names, "$ddddKInnIKs", keys, &header, &body, &idle, &parked, &rate,
+                                     &connections, &head, &target, &fields, &body_bytes, &prefix))
+        return NULL;
+    guard.limits = (struct guard_limits){
+        .framing = {.head_bytes = (size_t)head, .target_bytes = (size_t)target, .fields = fields,
+                    .body_bytes = body_bytes},
+        .header_ns = ns(header), .body_ns = ns(body), .idle_ns = ns(idle), .parked_ns = ns(parked),
+        .min_send_rate = rate, .max_connections = connections};
+    if (guard.limits.framing.head_bytes > HEAD_BYTES / 2)
+        guard.limits.framing.head_bytes = HEAD_BYTES / 2;
+    snprintf(guard.corr_prefix, sizeof guard.corr_prefix, "%s", prefix);
+    Py_RETURN_NONE;
+}
+
+static struct conn *answering(void) {
+    if (guard.current == NULL || guard.current->state != CONN_BUSY) {
+        PyErr_SetString(PyExc_RuntimeError, "no request is being answered");
+        return NULL;
+    }
+    return guard.current;
+}
+
+static PyObject *park(PyObject *self, PyObject *nothing) {
+    (void)self;
+    (void)nothing;
+    struct conn *c = answering();
+    if (c == NULL)
+        return NULL;
+    c->head = malloc(guard.head_length);
+    if (c->head == NULL)
+        return PyErr_NoMemory();
+    memcpy(c->head, guard_head, guard.head_length);
+    c->head_length = guard.head_length;
+    c->is_parking = true;
+    guard.counters.parks++;
+    return PyLong_FromUnsignedLongLong((unsigned long long)c->generation << 32 | (unsigned)fd_of(c));
+}
+
+static PyObject *resume(PyObject *self, PyObject *token) {
+    (void)self;
+    unsigned long long value = PyLong_AsUnsignedLongLong(token);
+    if (PyErr_Occurred())
+        return NULL;
+    struct conn *c = conn_of((int)(value & 0xffffffff));
+    if (c == NULL || c->generation != value >> 32 || c->is_resumed ||
+        (c->state != CONN_PARKED && !c->is_parking))
+        Py_RETURN_FALSE;
+    c->is_resumed = true;
+    if (c->state == CONN_PARKED)
+        ev_feed_event(c->loop, c->watcher, EV_READ);
+    Py_RETURN_TRUE;
+}
+
+#define BUFFERED_BYTES (64 * 1024)
+
+/* Read a small body now, so that it goes out with its head and was checked before. */
+static bool plan_buffer(struct plan *plan, int fd, off_t offset, size_t length) {
+    plan->buffer = malloc(length ? length : 1);
+    if (plan->buffer == NULL || pread(fd, plan->buffer, length, offset) != (ssize_t)length)
+        return false;
+    plan->kind = PLAN_BUFFER;
+    plan->offset = 0;
+    return true;
+}
+
+static PyObject *send_file(PyObject *self, PyObject *const *args, Py_ssize_t count) {
+    (void)self;
+    struct conn *c = answering();
+    if (c == NULL)
+        return NULL;
+    if (count != 6) {
+        PyErr_SetString(PyExc_TypeError, "send_file takes (fd, offset, length, size, mtime_ns, min_links)");
+        return NULL;
+    }
+    long fd = PyLong_AsLong(args[0]), links = PyLong_AsLong(args[5]);
+    long long offset = PyLong_AsLongLong(args[1]), length = PyLong_AsLongLong(args[2]);
+    long long size = PyLong_AsLongLong(args[3]), mtime = PyLong_AsLongLong(args[4]);
+    if (PyErr_Occurred())
+        return NULL;
+    plan_drop(c);
+    struct plan plan = {.fd = -1, .left = (uint64_t)length,
+                        .identity = {.size = size, .mtime_ns = mtime, .min_links = (unsigned)links}};
+    bool is_planned;
+    if (length <= BUFFERED_BYTES) {
+        is_planned = plan_buffer(&plan, (int)fd, offset, (size_t)length);
+    } else {
+        plan.fd = dup((int)fd);
+        plan.kind = PLAN_FILE;
+        plan.offset = offset;
+        is_planned = plan.fd >= 0;
+    }
+    if (is_planned)
+        is_planned = plan_is_unchanged(&plan, plan.kind == PLAN_FILE ? plan.fd : (int)fd);
+    if (!is_planned) {
+        if (plan.fd >= 0)
+            close(plan.fd);
+        free(plan.buffer);
+        Py_RETURN_FALSE;
+    }
+    c->plan = plan;
+    Py_RETURN_TRUE;
+}
+
+static PyObject *send_memory(PyObject *self, PyObject *body) {
+    (void)self;
+    struct conn *c = answering();
+    Py_buffer view;
+    if (c == NULL || PyObject_GetBuffer(body, &view, PyBUF_SIMPLE) != 0)
+        return NULL;
+    plan_drop(c);
+    c->plan.buffer = malloc(view.len ? (size_t)view.len : 1);
+    if (c->plan.buffer != NULL) {
+        memcpy(c->plan.buffer, view.buf, (size_t)view.len);
+        c->plan.left = (uint64_t)view.len;
+        c->plan.kind = PLAN_BUFFER;
+        c->plan.offset = 0;
+    }
+    PyBuffer_Release(&view);
+    return c->plan.buffer == NULL ? PyErr_NoMemory() : Py_NewRef(Py_None);
+}
+
+static PyObject *peer_tuple(const struct sockaddr_in6 *peer) {
+    char text[INET6_ADDRSTRLEN] = "";
+    if (peer->sin6_family == AF_INET6) {
+        inet_ntop(AF_INET6, &peer->sin6_addr, text, sizeof text);
+        return Py_BuildValue("sI", text, (unsigned)ntohs(peer->sin6_port));
+    }
+    struct sockaddr_in four;
+    memcpy(&four, peer, sizeof four);
+    inet_ntop(AF_INET, &four.sin_addr, text, sizeof text);
+    return Py_BuildValue("sI", text, (unsigned)ntohs(four.sin_port));
+}
+
+static PyObject *peer(PyObject *self, PyObject *nothing) {
+    (void)self;
+    (void)nothing;
+    struct conn *c = answering();
+    return c == NULL ? NULL : peer_tuple(&c->peer);
+}
+
+static PyObject *arrived(PyObject *self, PyObject *nothing) {
+    (void)self;
+    (void)nothing;
+    struct conn *c = answering();
+    return c == NULL ? NULL : PyFloat_FromDouble((double)c->arrived_ns / 1e9);
+}
+
+static PyObject *watch_socket(PyObject *self, PyObject *args) {
+    int fd;
+    PyObject *function;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "iO", &fd, &function))
+        return NULL;
+    if (guard.loop == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "bjoern's loop does not run yet");
+        return NULL;
+    }
+    if (ev_is_active(&watch))
+        ev_io_stop(guard.loop, &watch);
+    Py_XSETREF(watch_function, Py_NewRef(function));
+    ev_io_init(&watch, on_watched, fd, EV_READ);
+    ev_io_start(guard.loop, &watch);
+    Py_RETURN_NONE;
+}
+
+static PyObject *tick(PyObject *self, PyObject *function) {
+    (void)self;
+    Py_XSETREF(tick_function, Py_NewRef(function));
+    Py_RETURN_NONE;
+}
+
+static PyObject *stop_accepting(PyObject *self, PyObject *nothing) {
+    (void)self;
+    (void)nothing;
+    guard.is_stopped = true;
+    if (guard.listener != NULL)
+        ev_io_stop(guard.loop, guard.listener);
+    Py_RETURN_NONE;
+}
+
+static PyObject *close_after_answers(PyObject *self, PyObject *nothing) {
+    (void)self;
+    (void)nothing;
+    guard.is_closing = true;
+    Py_RETURN_NONE;
+}
+
+static PyObject *close_idle(PyObject *self, PyObject *seconds) {
+    (void)self;
+    double age_s = PyFloat_AsDouble(seconds);
+    if (age_s == -1.0 && PyErr_Occurred())
+        return NULL;
+    int64_t before = now_ns() - ns(age_s);
+    long count = 0;
+    for (size_t fd = 0; fd < conn_table_end(); fd++) {
+        struct conn *c = conn_of((int)fd);
+        if (c != NULL && !c->is_ending && (c->state == CONN_IDLE || c->state == CONN_FRESH) &&
+            c->since_ns <= before && !has_unread(c)) {
+            end_soon(c);
+            count++;
+        }
+    }
+    return PyLong_FromLong(count);
+}
+
+static PyObject *connections(PyObject *self, PyObject *nothing) {
+    const unsigned *n = guard.counters.states;
+    (void)self;
+    (void)nothing;
+    return Py_BuildValue("{sIsIsIsIsIsIsI}", "fresh", n[CONN_FRESH], "head", n[CONN_HEAD], "body",
+                         n[CONN_BODY], "busy", n[CONN_BUSY], "parked", n[CONN_PARKED], "idle", n[CONN_IDLE],
+                         "linger", n[CONN_LINGER]);
+}
+
+static PyObject *counters(PyObject *self, PyObject *nothing) {
+    const struct guard_counters *n = &guard.counters;
+    (void)self;
+    (void)nothing;
+    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsKsKsK}", "accepted", n->accepted, "requests", n->requests,
+                         "refused", n->refused, "cut", n->cut, "timed_out_send", n->timed_out_send,
+                         "timed_out_idle", n->timed_out_idle, "parks", n->parks, "replays", n->replays,
+                         "body_bytes_in", n->body_bytes_in, "bytes_out", n->bytes_out, "paused_accepts",
+                         n->paused_accepts, "bad_answers", n->bad_answers, "write_errors", n->write_errors);
+}
+
+static uint64_t refusals_told;
+
+static PyObject *refusals(PyObject *self, PyObject *nothing) {
+    (void)self;
+    (void)nothing;
+    PyObject *list = PyList_New(0);
+    uint64_t end = guard.refusals_end;
+    uint64_t lost = 0;
+    if (end - refusals_told > REFUSALS_KEPT)
+        lost = end - refusals_told - REFUSALS_KEPT;
+    for (uint64_t k = refusals_told + lost; list != NULL && k < end; k++) {
+        const struct refusal *told = &guard.refusals[k % REFUSALS_KEPT];
+        int64_t since = told->arrived_ns ? told->arrived_ns : told->at_ns;
+        PyObject *item = Py_BuildValue("isNsd", told->status, told->reason, peer_tuple(&told->peer),
+                                       told->corr_id, (double)(told->at_ns - since) / 1e9);
+        if (item == NULL || PyList_Append(list, item) != 0)
+            Py_CLEAR(list);
+        Py_XDECREF(item);
+    }
+    refusals_told = end;
+    return list == NULL ? NULL : Py_BuildValue("NK", list, lost);
+}
+
+/* Checking start_response: a header that could start another one is refused. */
+
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc call;
+    PyObject *inner;
+} Checked;
+
+static bool is_clean(PyObject *text) {
+    if (!PyUnicode_Check(text))
+        return false;
+    if (PyUnicode_KIND(text) != PyUnicode_1BYTE_KIND)
+        return false;
+    const unsigned char *bytes = PyUnicode_1BYTE_DATA(text);
+    Py_ssize_t length = PyUnicode_GET_LENGTH(text);
+    return memchr(bytes, '\r', (size_t)length) == NULL && memchr(bytes, '\n', (size_t)length) == NULL &&
+           memchr(bytes, '\0', (size_t)length) == NULL;
+}
+
+static bool are_clean(PyObject *headers) {
+    if (!PyList_Check(headers))
+        return false;
+    for (Py_ssize_t k = 0; k < PyList_GET_SIZE(headers); k++) {
+        PyObject *pair = PyList_GET_ITEM(headers, k);
+        if (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2 || !is_clean(PyTuple_GET_ITEM(pair, 0)) ||
+            !is_clean(PyTuple_GET_ITEM(pair, 1)))
+            return false;
+    }
+    return true;
+}
+
+static PyObject *start_checked(PyObject *self, PyObject *const *args, size_t flags, PyObject *names) {
+    Py_ssize_t count = PyVectorcall_NARGS(flags);
+    if (count < 2 || !is_clean(args[0]) || !are_clean(args[1])) {
+        PyErr_SetString(PyExc_ValueError, "status and headers are latin-1 text without CR, LF and NUL");
+        return NULL;
+    }
+    return PyObject_Vectorcall(((Checked *)self)->inner, args, (size_t)count, names);
+}
+
+static void checked_free(PyObject *self) {
+    Py_CLEAR(((Checked *)self)->inner);
+    PyObject_Free(self);
+}
+
+static PyTypeObject Checked_Type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "edge_server.guard.Checked",
+    .tp_basicsize = sizeof(Checked),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL,
+    .tp_vectorcall_offset = offsetof(Checked, call),
+    .tp_call = PyVectorcall_Call,
+    .tp_dealloc = checked_free,
+};
+
+static PyObject *new_checked(vectorcallfunc function, PyObject *inner) {
+    Checked *made = PyObject_New(Checked, &Checked_Type);
+    if (made != NULL) {
+        made->call = function;
+        made->inner = Py_NewRef(inner);
+    }
+    return (PyObject *)made;
+}
+
+static PyObject *call_app(PyObject *self, PyObject *const *args, size_t flags, PyObject *names) {
+    if (PyVectorcall_NARGS(flags) != 2 || names != NULL) {
+        PyErr_SetString(PyExc_TypeError, "a WSGI application takes (environ, start_response)");
+        return NULL;
+    }
+    PyObject *start = new_checked(start_checked, args[1]);
+    if (start == NULL)
+        return NULL;
+    PyObject *given[] = {args[0], start};
+    PyObject *body = PyObject_Vectorcall(((Checked *)self)->inner, given, 2, NULL);
+    Py_DECREF(start);
+    return body;
+}
+
+static PyObject *checked(PyObject *self, PyObject *app) {
+    (void)self;
+    return new_checked(call_app, app);
+}
+
+static PyMethodDef methods[] = {
+    {"install", install, METH_O, NULL},
+    {"configure", (PyCFunction)(void (*)(void))configure, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"checked", checked, METH_O, NULL},
+    {"park", park, METH_NOARGS, NULL},
+    {"resume", resume, METH_O, NULL},
+    {"send_file", (PyCFunction)(void (*)(void))send_file, METH_FASTCALL, NULL},
+    {"send_memory", send_memory, METH_O, NULL},
+    {"peer", peer, METH_NOARGS, NULL},
+    {"arrived", arrived, METH_NOARGS, NULL},
+    {"watch", watch_socket, METH_VARARGS, NULL},
+    {"tick", tick, METH_O, NULL},
+    {"stop_accepting", stop_accepting, METH_NOARGS, NULL},
+    {"close_after_answers", close_after_answers, METH_NOARGS, NULL},
+    {"close_idle", close_idle, METH_O, NULL},
+    {"connections", connections, METH_NOARGS, NULL},
+    {"counters", counters, METH_NOARGS, NULL},
+    {"refusals", refusals, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, .m_name = "edge_server.guard._guard", .m_size = -1, .m_methods = methods};
+
+PyMODINIT_FUNC PyInit__guard(void) {
+    if (PyType_Ready(&Checked_Type) != 0)
+        return NULL;
+    return PyModule_Create(&definition);
+}

@@ -1,0 +1,333 @@
+/* Sending: from what bjoern writes to what the client gets.
+ *
+ * bjoern writes the head of an answer and perhaps bytes behind it. The guard decides how
+ * the head's Connection field reads, sends a planned body behind it that bjoern never sees,
+ * and holds the body to the length that the head announces.
+ *
+ * While a planned body is going out, the last byte of the head counts as unsent: bjoern
+ * comes back for it whenever the socket is writable.
+ */
+#define _GNU_SOURCE
+#include "guard.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PIECE_BYTES (512 * 1024) /* of a file before other connections get their turn */
+
+/* What bjoern 3.2.2 ends every head with (wsgi.c, wsgi_getheaders). */
+static const char KEEP[] = "\r\nConnection: Keep-Alive\r\n\r\n";
+static const char KEEP_CHUNKED[] = "\r\nConnection: Keep-Alive\r\nTransfer-Encoding: chunked\r\n\r\n";
+static const char CLOSE[] = "\r\nConnection: close\r\n\r\n";
+static const char CLOSE_CHUNKED[] = "\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+struct answer_head {
+    size_t length;       /* of bjoern's head, blank line included */
+    size_t fields;       /* of it, what stands before the Connection field */
+    const char *ending;  /* what takes the Connection field's place */
+    size_t ending_length;
+    int status;
+    uint64_t body;       /* bytes that may follow */
+};
+
+void answer_begin(struct conn *c) {
+    c->phase = PHASE_HEAD;
+    c->answer_head_sent = 0;
+    c->answer_sent = 0;
+    c->answer_left = ANSWER_OPEN;
+}
+
+void plan_drop(struct conn *c) {
+    if (c->plan.kind == PLAN_FILE)
+        close(c->plan.fd);
+    free(c->plan.buffer);
+    c->plan = (struct plan){.fd = -1};
+}
+
+/* Whether bjoern's answer went out as announced; called when bjoern turns back to reading. */
+bool answer_finish(struct conn *c) {
+    bool is_whole = c->phase != PHASE_HEAD && (c->answer_left == 0 || c->answer_left == ANSWER_OPEN);
+    if (!is_whole)
+        guard.counters.bad_answers++;
+    plan_drop(c);
+    return is_whole;
+}
+
+static bool ends_with(const char *text, size_t length, const char *end, size_t end_length) {
+    return length >= end_length && memcmp(text + length - end_length, end, end_length) == 0;
+}
+
+/* The value of Content-Length in a head; ANSWER_OPEN without one. */
+static uint64_t announced(const char *head, size_t length) {
+    static const char NAME[] = "content-length:";
+    const char *line = head, *stop = head + length;
+    while ((line = memchr(line, '\n', (size_t)(stop - line))) != NULL) {
+        line++;
+        if ((size_t)(stop - line) < sizeof NAME)
+            break;
+        if ((*line | 0x20) != 'c' || strncasecmp(line, NAME, sizeof NAME - 1) != 0)
+            continue;
+        const char *digit = line + sizeof NAME - 1;
+        uint64_t value = 0;
+        while (*digit == ' ')
+            digit++;
+        while (*digit >= '0' && *digit <= '9' && value < UINT64_MAX / 10)
+            value = value * 10 + (uint64_t)(*digit++ - '0');
+        return value;
+    }
+    return ANSWER_OPEN;
+}
+
+/* Understand a head of bjoern's; false where it is none that an application asked for. */
+static bool understand(const struct conn *c, const char *text, size_t n, struct answer_head *out) {
+    const char *blank = n >= 12 ? memmem(text, n, "\r\n\r\n", 4) : NULL;
+    if (blank == NULL || memcmp(text, "HTTP/1.1 ", 9) != 0)
+        return false;
+    out->length = (size_t)(blank - text) + 4;
+    out->status = (text[9] - '0') * 100 + (text[10] - '0') * 10 + (text[11] - '0');
+    bool is_closing = c->wants_close || guard.is_closing;
+    bool is_chunked = false;
+    if (ends_with(text, out->length, KEEP, sizeof KEEP - 1)) {
+        out->fields = out->length - (sizeof KEEP - 1);
+    } else if (ends_with(text, out->length, KEEP_CHUNKED, sizeof KEEP_CHUNKED - 1)) {
+        out->fields = out->length - (sizeof KEEP_CHUNKED - 1);
+        is_chunked = true;
+    } else {
+        return false;
+    }
+    out->ending = is_chunked ? (is_closing ? CLOSE_CHUNKED : KEEP_CHUNKED) : (is_closing ? CLOSE : KEEP);
+    out->ending_length = strlen(out->ending);
+    bool has_body = !c->is_head_request && out->status != 204 && out->status != 304 && out->status >= 200;
+    out->body = has_body ? announced(text, out->fields + 2) : 0;
+    return true;
+}
+
+/* Answer 500 instead of what bjoern made of an application's failure, and end the connection. */
+static ssize_t replace_failure(struct conn *c, size_t n) {
+    guard.counters.bad_answers++;
+    guard_refuse(c, 500, "internal", NULL, 0);
+    c->phase = PHASE_BODY;
+    c->answer_left = 0;
+    return (ssize_t)n;
+}
+
+static void account(struct conn *c, size_t body) {
+    c->answer_sent += body;
+    guard.counters.bytes_out += body;
+    if (c->answer_left != ANSWER_OPEN)
+        c->answer_left -= body;
+}
+
+/* The connection cannot go on: what was announced will not come. */
+static ssize_t cut(struct conn *c) {
+    guard.counters.cut++;
+    c->is_ending = true;
+    plan_drop(c);
+    errno = EPIPE;
+    return -1;
+}
+
+/* Nothing more goes into the socket now; `reported` bytes of bjoern's are out. */
+static ssize_t blocked(struct conn *c, ssize_t reported) {
+    wait_writable(c);
+    if (reported > 0)
+        return reported;
+    errno = EAGAIN;
+    return -1;
+}
+
+bool plan_is_unchanged(const struct plan *plan, int fd) {
+    struct stat now;
+    if (fstat(fd, &now) != 0)
+        return false;
+    return now.st_size == plan->identity.size && now.st_nlink >= plan->identity.min_links &&
+           (int64_t)now.st_mtim.tv_sec * 1000000000 + now.st_mtim.tv_nsec == plan->identity.mtime_ns;
+}
+
+/* One piece of the planned body; bytes sent, 0 where the file ended or changed, or -1. */
+static ssize_t send_piece(struct conn *c) {
+    struct plan *plan = &c->plan;
+    if (plan->kind == PLAN_BUFFER) {
+        ssize_t sent = send(fd_of(c), plan->buffer + plan->offset, plan->left, MSG_NOSIGNAL);
+        if (sent > 0)
+            plan->offset += sent;
+        return sent;
+    }
+    size_t wanted = plan->left < PIECE_BYTES ? (size_t)plan->left : PIECE_BYTES;
+    if (!plan_is_unchanged(plan, plan->fd))
+        return 0;
+    ssize_t sent = sendfile(fd_of(c), plan->fd, &plan->offset, wanted);
+    return sent > 0 && !plan_is_unchanged(plan, plan->fd) ? 0 : sent;
+}
+
+/* Send what is planned; `owed` is what bjoern thinks is left, all but its last byte already out. */
+static ssize_t write_plan(struct conn *c, size_t owed) {
+    ssize_t reported = (ssize_t)owed - 1;
+    while (c->plan.left > 0) {
+        ssize_t sent = send_piece(c);
+        if (sent == 0)
+            return cut(c);
+        if (sent < 0) {
+            if (errno == EAGAIN)
+                return blocked(c, reported);
+            plan_drop(c);
+            return -1;
+        }
+        c->plan.left -= (uint64_t)sent;
+        account(c, (size_t)sent);
+        if (sent == PIECE_BYTES && c->plan.left > 0)
+            return blocked(c, reported); /* writable still: others first */
+    }
+    plan_drop(c);
+    c->phase = PHASE_BODY;
+    return (ssize_t)owed;
+}
+
+/* bjoern's own body bytes: as many as were announced, the rest is swallowed. */
+static ssize_t write_body(struct conn *c, const char *bytes, size_t n) {
+    size_t allowed = n < c->answer_left ? n : (size_t)c->answer_left;
+    if (allowed < n && !c->is_head_request)
+        guard.counters.bad_answers++;
+    size_t done = 0;
+    if (allowed > 0) {
+        ssize_t sent = send(fd_of(c), bytes, allowed, MSG_NOSIGNAL);
+        if (sent < 0)
+            return errno == EAGAIN ? blocked(c, 0) : -1;
+        account(c, (size_t)sent);
+        done = (size_t)sent;
+    }
+    if (done < allowed)
+        return blocked(c, (ssize_t)done);
+    ev_feed_event(c->loop, c->watcher, EV_WRITE); /* bjoern may have more; if not, it stops the watcher */
+    return (ssize_t)n;
+}
+
+/* What is to go out now: the rest of the head, `own` bytes of bjoern's behind it, a planned buffer. */
+static size_t gather(struct conn *c, const struct answer_head *head, const char *text, size_t own,
+                     struct iovec out[4]) {
+    size_t count = 0, skip = c->answer_head_sent;
+    const char *parts[] = {text, head->ending};
+    const size_t lengths[] = {head->fields, head->ending_length};
+    for (size_t k = 0; k < 2; k++) {
+        size_t from = skip < lengths[k] ? skip : lengths[k];
+        skip -= from;
+        if (from < lengths[k])
+            out[count++] = (struct iovec){(char *)parts[k] + from, lengths[k] - from};
+    }
+    if (own > 0)
+        out[count++] = (struct iovec){(char *)text + head->length, own};
+    if (c->plan.kind == PLAN_BUFFER)
+        out[count++] = (struct iovec){c->plan.buffer + c->plan.offset, (size_t)c->plan.left};
+    return count;
+}
+
+static ssize_t write_head(struct conn *c, const char *text, size_t n) {
+    struct answer_head head;
+    if (!understand(c, text, n, &head))
+        return replace_failure(c, n);
+    if (c->answer_head_sent == 0) {
+        c->answer_left = head.body;
+        if (c->plan.kind != PLAN_NONE && c->plan.left != head.body)
+            plan_drop(c); /* a HEAD, a 304, or an application that changed its mind */
+    }
+    size_t own = n - head.length;
+    if (own > c->answer_left || c->plan.kind != PLAN_NONE) {
+        guard.counters.bad_answers += own > c->answer_left && !c->is_head_request;
+        own = c->plan.kind != PLAN_NONE ? 0 : (size_t)c->answer_left;
+    }
+    struct iovec parts[4];
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = gather(c, &head, text, own, parts)};
+    int flags = MSG_NOSIGNAL | (c->plan.kind == PLAN_FILE ? MSG_MORE : 0);
+    ssize_t sent = sendmsg(fd_of(c), &message, flags);
+    if (sent < 0)
+        return errno == EAGAIN ? blocked(c, 0) : -1;
+    size_t head_length = head.fields + head.ending_length;
+    size_t of_head = head_length - c->answer_head_sent;
+    if ((size_t)sent < of_head) {
+        c->answer_head_sent += (size_t)sent;
+        return blocked(c, 0);
+    }
+    size_t of_body = (size_t)sent - of_head;
+    c->answer_head_sent = head_length;
+    account(c, of_body);
+    if (c->wants_close || guard.is_closing)
+        c->is_ending = true;
+    if (c->plan.kind != PLAN_NONE) {
+        c->phase = PHASE_PLAN;
+        c->plan.left -= of_body;
+        if (c->plan.kind == PLAN_BUFFER)
+            c->plan.offset += (off_t)of_body;
+        return write_plan(c, n);
+    }
+    c->phase = PHASE_BODY;
+    if (of_body < own)
+        return blocked(c, (ssize_t)(head.length + of_body));
+    ev_feed_event(c->loop, c->watcher, EV_WRITE);
+    return (ssize_t)n;
+}
+
+/* Stands in for write(2) of bjoern; the GIL is held. */
+ssize_t guard_write(int fd, const void *buffer, size_t length) {
+    struct conn *c = conn_of(fd);
+    if (c == NULL)
+        return write(fd, buffer, length);
+    if (c->is_parking)
+        return (ssize_t)length;
+    switch (c->phase) {
+    case PHASE_HEAD:
+        return write_head(c, buffer, length);
+    case PHASE_PLAN:
+        return write_plan(c, length);
+    default:
+        return write_body(c, buffer, length);
+    }
+}
+
+void corr_id_new(char *out, size_t size) {
+    snprintf(out, size, "%s-g%llx", guard.corr_prefix, (unsigned long long)++guard.corr_count);
+}
+
+static const char *phrase_of(int status) {
+    switch (status) {
+    case 400: return "Bad Request";
+    case 405: return "Method Not Allowed";
+    case 408: return "Request Timeout";
+    case 413: return "Content Too Large";
+    case 414: return "URI Too Long";
+    case 417: return "Expectation Failed";
+    case 431: return "Request Header Fields Too Large";
+    case 501: return "Not Implemented";
+    case 503: return "Service Unavailable";
+    case 505: return "HTTP Version Not Supported";
+    default: return "Internal Server Error";
+    }
+}
+
+/* A whole answer with its problem document (RFC 9457), after which the connection ends. */
+size_t own_answer(char *out, size_t size, int status, const char *reason, const char *corr_id, bool has_body) {
+    char body[256], date[40];
+    time_t now = time(NULL);
+    struct tm utc;
+    strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", gmtime_r(&now, &utc));
+    int body_length = snprintf(body, sizeof body,
+                               "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,\"reason\":\"%s\",\"corr_id\":\"%s\"}",
+                               phrase_of(status), status, reason, corr_id);
+    int length = snprintf(out, size,
+                          "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: application/problem+json\r\n"
+                          "Content-Length: %d\r\nX-Reason: %s\r\nX-Corr-ID: %s\r\nCache-Control: no-store\r\n"
+                          "X-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n%s%s"
+                          "Connection: close\r\n\r\n%s",
+                          status, phrase_of(status), date, body_length, reason, corr_id,
+                          status == 405 ? "Allow: GET, HEAD, OPTIONS\r\n" : "",
+                          status == 503 ? "Retry-After: 1\r\n" : "", has_body ? body : "");
+    return length < 0 || (size_t)length >= size ? 0 : (size_t)length;
+}

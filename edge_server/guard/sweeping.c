@@ -1,0 +1,155 @@
+/* Sweeping: ten times a second, every connection is measured against its limits.
+ *
+ * A lingering connection has been answered for the last time. bjoern has let go of it; it is
+ * read and discarded until the client closes, so that the answer is not lost in a reset.
+ */
+#define _GNU_SOURCE
+#include "guard.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <linux/sockios.h>
+#include <unistd.h>
+
+#define SWEEP_S 0.1
+#define LINGER_NS 2000000000
+#define LINGER_BYTES (8 << 20)
+#define STALL_GRACE_NS 2000000000
+#define SECOND_NS 1000000000
+
+struct lingering {
+    ev_io watcher; /* first: libev hands it back */
+    struct conn *conn;
+    size_t taken;
+};
+
+static ev_timer timer;
+
+static void linger_read(struct ev_loop *loop, ev_io *watcher, int events) {
+    static char discarded[64 * 1024];
+    struct lingering *linger = (struct lingering *)watcher;
+    (void)loop;
+    (void)events;
+    ssize_t got = recv(watcher->fd, discarded, sizeof discarded, MSG_DONTWAIT);
+    if (got > 0)
+        linger->taken += (size_t)got;
+    if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR) || linger->taken > LINGER_BYTES)
+        linger_end(linger->conn);
+}
+
+void linger_begin(struct conn *c) {
+    int fd = fd_of(c);
+    struct lingering *linger = malloc(sizeof *linger);
+    free(c->input);
+    c->input = NULL;
+    if (linger == NULL) {
+        conn_release(c);
+        close(fd);
+        return;
+    }
+    shutdown(fd, SHUT_WR);
+    linger->conn = c;
+    linger->taken = 0;
+    c->linger = linger;
+    conn_enter(c, CONN_LINGER);
+    ev_io_init(&linger->watcher, linger_read, fd, EV_READ);
+    ev_io_start(guard.loop, &linger->watcher);
+}
+
+void linger_end(struct conn *c) {
+    int fd = fd_of(c);
+    ev_io_stop(guard.loop, &c->linger->watcher);
+    free(c->linger);
+    c->linger = NULL;
+    conn_release(c);
+    close(fd);
+}
+
+/* Whether a client reads its answer slower than it must. */
+static bool is_reading_slowly(const struct conn *c, int64_t now) {
+    int64_t age = now - c->since_ns - STALL_GRACE_NS;
+    int unsent = 0;
+    if (age <= 0 || !ev_is_active(c->watcher))
+        return false;
+    if (ioctl(fd_of(c), SIOCOUTQ, &unsent) != 0 || (uint64_t)unsent > c->answer_sent)
+        unsent = 0;
+    uint64_t read = c->answer_sent - (uint64_t)unsent;
+    return read / (uint64_t)(age / SECOND_NS + 1) < guard.limits.min_send_rate;
+}
+
+static void hang_up(struct conn *c) {
+    plan_drop(c);
+    c->is_ending = true;
+    c->wants_linger = false;
+    shutdown(fd_of(c), SHUT_RDWR); /* bjoern's next read or write fails, and it closes */
+    ev_feed_event(c->loop, c->watcher, c->state == CONN_BUSY ? EV_WRITE : EV_READ);
+}
+
+static void time_out(struct conn *c) {
+    guard_refuse(c, 408, "slow_client", NULL, 0);
+    ev_feed_event(c->loop, c->watcher, EV_READ);
+}
+
+static void sweep_one(struct conn *c, int64_t now) {
+    const struct guard_limits *limits = &guard.limits;
+    int64_t age = now - c->since_ns;
+    switch (c->state) {
+    case CONN_FRESH:
+    case CONN_IDLE:
+        if (age > (c->state == CONN_FRESH ? limits->header_ns : limits->idle_ns)) {
+            guard.counters.timed_out_idle++;
+            end_soon(c);
+        }
+        break;
+    case CONN_HEAD:
+        if (now - c->arrived_ns > limits->header_ns)
+            time_out(c);
+        break;
+    case CONN_BODY:
+        if (age > limits->body_ns)
+            time_out(c);
+        break;
+    case CONN_BUSY:
+        if (is_reading_slowly(c, now)) {
+            guard.counters.timed_out_send++;
+            hang_up(c);
+        }
+        break;
+    case CONN_PARKED:
+        if (age > limits->parked_ns && !c->is_resumed) {
+            c->is_resumed = true;
+            ev_feed_event(c->loop, c->watcher, EV_READ);
+        }
+        break;
+    case CONN_LINGER:
+        if (age > LINGER_NS)
+            linger_end(c);
+        break;
+    default:
+        break;
+    }
+}
+
+static void sweep(struct ev_loop *loop, ev_timer *watcher, int events) {
+    (void)loop;
+    (void)watcher;
+    (void)events;
+    int64_t now = now_ns();
+    for (size_t fd = 0; fd < conn_table_end(); fd++) {
+        struct conn *c = conn_of((int)fd);
+        if (c != NULL && !c->is_ending)
+            sweep_one(c, now);
+        else if (c != NULL && c->state == CONN_LINGER)
+            sweep_one(c, now);
+    }
+    if (guard.is_paused)
+        accept_resume();
+    guard_tick();
+}
+
+void sweep_start(struct ev_loop *loop) {
+    ev_timer_init(&timer, sweep, SWEEP_S, SWEEP_S);
+    ev_timer_start(loop, &timer);
+}
