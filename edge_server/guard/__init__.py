@@ -66,9 +66,7 @@ class Limits:
     max_body_bytes: int
 
 
-def serve(
-    listener: socket.socket, app: WsgiApp, limits: Limits, tick: Callable[[], None]
-) -> None:
+def serve(listener: socket.socket, app: WsgiApp, limits: Limits, tick: Callable[[], None]) -> None:
     """Serve `app` on a listening socket until the process exits.
 
     Args:

@@ -37,9 +37,7 @@ def checked(
 ) -> Callable[[dict[str, Any], Callable[..., Any]], bytes | Iterable[bytes]]:
     """Return `app` with a start_response that raises ValueError for CR, LF or NUL in a header."""
 
-def send_file(
-    descriptor: int, offset: int, length: int, size: int, mtime_ns: int, min_links: int, /
-) -> bool:
+def send_file(descriptor: int, offset: int, length: int, size: int, mtime_ns: int, min_links: int, /) -> bool:
     """Announce the body of the request being answered: bytes of a file that Python never sees.
 
     The application then gives a Content-Length of `length` to start_response and returns

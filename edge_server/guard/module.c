@@ -392,12 +392,24 @@ static PyObject *new_checked(vectorcallfunc function, PyObject *inner) {
     return (PyObject *)made;
 }
 
+/* bjoern knows IPv4 only and calls every other peer 0.0.0.0. */
+static bool name_peer(PyObject *environ) {
+    char text[INET6_ADDRSTRLEN];
+    if (guard.current == NULL || guard.current->peer.sin6_family != AF_INET6)
+        return true;
+    inet_ntop(AF_INET6, &guard.current->peer.sin6_addr, text, sizeof text);
+    PyObject *address = PyUnicode_FromString(text);
+    bool is_set = address != NULL && PyDict_SetItemString(environ, "REMOTE_ADDR", address) == 0;
+    Py_XDECREF(address);
+    return is_set;
+}
+
 static PyObject *call_app(PyObject *self, PyObject *const *args, size_t flags, PyObject *names) {
     if (PyVectorcall_NARGS(flags) != 2 || names != NULL) {
         PyErr_SetString(PyExc_TypeError, "a WSGI application takes (environ, start_response)");
         return NULL;
     }
-    PyObject *start = new_checked(start_checked, args[1]);
+    PyObject *start = name_peer(args[0]) ? new_checked(start_checked, args[1]) : NULL;
     if (start == NULL)
         return NULL;
     PyObject *given[] = {args[0], start};

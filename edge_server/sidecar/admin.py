@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import falcon
 
-from edge_server import guard
 from edge_server.errors import BadRequest, InternalError, MethodNotAllowed, NotFound, Rejection
 from edge_server.http.dates import DateClock
 from edge_server.http.headers import NO_STORE, PROBLEM_MEDIA_TYPE, SECURITY_FIELDS, sane_corr_id
@@ -152,7 +151,7 @@ class _Draining:
 
 def _sender(req: falcon.Request) -> Sender:
     return Sender(
-        peer=guard.peer()[0],
+        peer=req.env.get("REMOTE_ADDR", ""),
         authorization=req.get_header("Authorization"),
         host=req.get_header("Host"),
         origin=req.get_header("Origin"),

@@ -19,7 +19,6 @@ from edge_server.errors import (
     PackUnreadable,
     Rejection,
 )
-from edge_server.guard import peer
 from edge_server.http.cors import CorsPolicy
 from edge_server.http.dates import DateClock
 from edge_server.http.headers import ALLOW, ALLOWED_METHODS, NO_STORE, PROBLEM_MEDIA_TYPE, SECURITY_FIELDS
@@ -99,7 +98,7 @@ class _Common:
                 method=req.method,
                 status=status,
                 corr_id=corr_id,
-                peer_addr=peer()[0],
+                peer_addr=req.env.get("REMOTE_ADDR", ""),
                 latency_s=latency_s,
                 bytes_out=sent,
                 reason=reason,

@@ -19,7 +19,7 @@ from time import monotonic
 from typing import Any
 
 from edge_server.errors import InternalError, PreconditionFailed, Rejection
-from edge_server.guard import arrived, peer
+from edge_server.guard import arrived
 from edge_server.http.cors import CorsPolicy
 from edge_server.http.dates import DateClock
 from edge_server.http.headers import Field, sane_corr_id
@@ -202,7 +202,7 @@ def bind_hit_path(
                 method=method,
                 status=int(status[:3]),
                 corr_id=corr_id,
-                peer_addr=peer()[0],
+                peer_addr=environ.get("REMOTE_ADDR", ""),
                 latency_s=latency_s,
                 bytes_out=sent,
                 etag=etag,
@@ -239,7 +239,7 @@ def bind_hit_path(
                 method=method,
                 status=204,
                 corr_id=corr_id,
-                peer_addr=peer()[0],
+                peer_addr=environ.get("REMOTE_ADDR", ""),
                 latency_s=latency_s,
                 bytes_out=0,
             )

@@ -48,9 +48,7 @@ def run(brief: Brief) -> int:
     cors = CorsPolicy(
         config.cors.allow_origins, config.cors.allow_methods, config.cors.allow_headers, config.cors.max_age
     )
-    app = make_app(
-        scoreboard=brief.scoreboard, cors=cors, clock=clock, tally=tally, access_log=access_log
-    )
+    app = make_app(scoreboard=brief.scoreboard, cors=cors, clock=clock, tally=tally, access_log=access_log)
     row = brief.scoreboard.row(brief.row)
     hit_path = bind_hit_path(
         state,

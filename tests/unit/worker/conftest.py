@@ -25,12 +25,11 @@ from edge_server.packs.tile_ids import zxy_to_id
 from edge_server.shm.catalog import Catalog
 from edge_server.shm.scoreboard import Gate, Scoreboard
 from edge_server.shm.segment import segment_name
+from edge_server.worker import files, hitpath
 from edge_server.worker.app import make_app
 from edge_server.worker.assets import Assets
 from edge_server.worker.corr_ids import bind_corr_ids
 from edge_server.worker.hitpath import HitPath, bind_hit_path
-from edge_server.worker import app as worker_app
-from edge_server.worker import files, hitpath
 from tests.wsgi_client import BIG, TILE, Client, PlannedBodies
 
 BOMB = b"\0" * (4 << 20)
@@ -68,8 +67,6 @@ def tile_pack(path: Path) -> Pack:
 def make_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Client]]:
     planned = PlannedBodies()
     monkeypatch.setattr(files, "send_file", planned.send_file)
-    for module in (hitpath, worker_app):
-        monkeypatch.setattr(module, "peer", lambda: ("127.0.0.1", 40000))
     monkeypatch.setattr(hitpath, "arrived", time.monotonic)
     catalogs: list[Catalog | Scoreboard] = []
     root = tmp_path / "assets"
@@ -95,9 +92,7 @@ def make_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
         catalogs.extend((catalog, scoreboard))
         state, tally, access_log, clock = HitPath(capacity), Tally(), AccessLog(0), DateClock()
         policy = CorsPolicy(config.cors.allow_origins)
-        app = make_app(
-            scoreboard=scoreboard, cors=policy, clock=clock, tally=tally, access_log=access_log
-        )
+        app = make_app(scoreboard=scoreboard, cors=policy, clock=clock, tally=tally, access_log=access_log)
         callable_app = bind_hit_path(
             state,
             Assets(catalog, config, "127.0.0.1:8080"),

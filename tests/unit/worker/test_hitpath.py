@@ -60,14 +60,8 @@ def test_head_has_the_fields_of_get_and_no_body(get: Client) -> None:
     assert answer["ETag"] == tag(BIG)
 
 
-def test_a_large_body_comes_in_bounded_chunks_and_is_counted_when_it_ends(get: Client) -> None:
-    seen: list[int] = []
-    get.between_chunks = lambda: seen.append(get.state.inflight)
-    answer = get("big.bin")
-    assert answer.body == BIG
-    assert set(seen) == {1}
-    assert len(seen) == 4
-    assert get.state.inflight == 0
+def test_a_large_body_is_whole_and_counted(get: Client) -> None:
+    assert get("big.bin").body == BIG
     assert get.tally.outcome("/edge/assets", "GET", 200, "pack").bytes_out == len(BIG)
 
 
@@ -331,12 +325,6 @@ def test_weak_tags_where_strong_ones_are_switched_off(make_client: MakeClient) -
     assert etag == f"W/{tag(b'hello, edge')}"
     assert get("a.txt", if_none_match=etag).status == 304
     assert get("a.txt", range="bytes=0-0", if_range=etag).status == 200
-
-
-def test_a_closing_worker_asks_every_client_to_close(get: Client) -> None:
-    get.state.is_closing = True
-    for path in ("a.txt", "none", "maps/world/1/0/1.mvt", "/healthz"):
-        assert get(path)["Connection"] == "close"
 
 
 def test_health_and_readiness(get: Client) -> None:

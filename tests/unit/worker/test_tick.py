@@ -1,52 +1,15 @@
-"""The tick runs in a signal handler, and so wherever the last one or a request happens to be."""
+"""The tick: beats, tells what the guard refused, and survives what goes wrong in it."""
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
-
 import pytest
 
+from edge_server import guard
 from edge_server.observe.logs import AccessLog
 from edge_server.observe.tally import Tally
 from edge_server.shm.scoreboard import Field, Row
 from edge_server.worker.drain import Drain
-from edge_server.worker.hitpath import HitPath
 from edge_server.worker.tick import Tick
-
-
-class HeldUpTally(Tally):
-    """A tally whose fold takes so long that the next alarm comes before its end."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.folds = 0
-        self.depth = 0
-        self.deepest = 0
-
-    def fold(self) -> None:
-        self.folds += 1
-        self.depth += 1
-        self.deepest = max(self.deepest, self.depth)
-        if self.folds < 10:
-            signal.raise_signal(signal.SIGALRM)
-        self.depth -= 1
-
-
-@pytest.fixture
-def start_tick() -> Iterator[Callable[[Tally], Row]]:
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGTERM)}
-
-    def start(tally: Tally) -> Row:
-        row = Row(0, "a", memoryview(bytearray(128)).cast("Q"))
-        Tick(row, HitPath(1), tally, AccessLog(0), begin_drain=no_drain, leave=no_end).start()
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        return row
-
-    yield start
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 def no_drain() -> Drain:
@@ -57,22 +20,27 @@ def no_end() -> None:
     raise AssertionError("nobody asked for it")
 
 
-def test_an_alarm_beats(start_tick: Callable[[Tally], Row]) -> None:
-    row = start_tick(Tally())
-    signal.raise_signal(signal.SIGALRM)
+@pytest.fixture
+def row() -> Row:
+    return Row(0, "a", memoryview(bytearray(128)).cast("Q"))
+
+
+def test_a_tick_beats_and_shows_what_the_guard_counts(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "connections", lambda: {"busy": 2, "parked": 3, "idle": 4})
+    Tick(row, Tally(), AccessLog(0), no_drain, no_end)()
     assert row.get(Field.BEAT_NS) > 0
+    assert (row.get(Field.INFLIGHT), row.get(Field.PARKED), row.get(Field.CONNECTIONS)) == (5, 3, 9)
 
 
-def test_an_alarm_during_a_tick_waits_for_the_next_one(start_tick: Callable[[Tally], Row]) -> None:
-    # The lock of prometheus_client is not reentrant: a fold within a fold would wait for ever.
-    tally = HeldUpTally()
-    start_tick(tally)
-    signal.raise_signal(signal.SIGALRM)
-    signal.raise_signal(signal.SIGALRM)
-    assert (tally.folds, tally.deepest) == (2, 1)
+def test_what_the_guard_refused_is_counted_by_reason(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = (408, "slow_client", ("192.0.2.1", 4711), "abc-g1", 5.0)
+    monkeypatch.setattr(guard, "refusals", lambda: ([refused], 0))
+    tally = Tally()
+    Tick(row, tally, AccessLog(0), no_drain, no_end)()
+    assert tally.outcome("other", "other", 408).requests == 1
 
 
-def test_a_tick_that_fails_neither_raises_nor_stops_the_next_one(start_tick: Callable[[Tally], Row]) -> None:
+def test_a_tick_that_fails_neither_raises_nor_stops_the_next_one(row: Row) -> None:
     class BrokenTally(Tally):
         folds = 0
 
@@ -81,7 +49,7 @@ def test_a_tick_that_fails_neither_raises_nor_stops_the_next_one(start_tick: Cal
             raise OSError("no space left")
 
     tally = BrokenTally()
-    start_tick(tally)
-    signal.raise_signal(signal.SIGALRM)
-    signal.raise_signal(signal.SIGALRM)
+    tick = Tick(row, tally, AccessLog(0), no_drain, no_end)
+    tick()
+    tick()
     assert tally.folds == 2
