@@ -47,7 +47,7 @@ WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], bytes | Iterable[bytes]
 _TCP_NOTSENT_LOWAT = 25  # linux/tcp.h
 # Unsent bytes that the kernel holds for one client: enough to keep a fast one busy between
 # two turns of the loop, and all that a slow one can make it hold.
-_NOTSENT_BYTES = 128 << 10
+_NOTSENT_BYTES = 256 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +87,7 @@ def serve(listener: socket.socket, app: WsgiApp, limits: Limits, tick: Callable[
         max_target_bytes=limits.max_target_bytes,
         max_fields=limits.max_fields,
         max_body_bytes=limits.max_body_bytes,
+        notsent_bytes=_NOTSENT_BYTES,
         corr_prefix=secrets.token_hex(8),
     )
     _guard.tick(tick)

@@ -154,7 +154,7 @@ int guard_close(int fd) {
     if (c == NULL)
         return close(fd);
     c->watcher = NULL;
-    if (c->wants_linger || (c->is_ending && has_unread(c))) {
+    if (!c->is_cut && (c->wants_linger || (c->is_ending && has_unread(c)))) {
         linger_begin(c);
         return 0;
     }

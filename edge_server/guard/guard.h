@@ -52,6 +52,9 @@ struct plan {
     off_t offset;
     uint64_t left;                 /* bytes still to send */
     char *buffer;                  /* owned; sent from buffer + offset */
+    char *map;                     /* of the file, from map_offset on */
+    off_t map_offset;
+    size_t map_length;
     struct file_identity identity;
 };
 
@@ -82,6 +85,7 @@ struct conn {
     bool is_starved : 1;           /* what `input` holds is no whole request */
     bool is_parking : 1;
     bool is_resumed : 1;
+    bool is_cut : 1;               /* its answer cannot be completed: reset, not closed */
     bool is_registered : 1;        /* libev has watched this descriptor since it was accepted */
 };
 
@@ -148,6 +152,7 @@ void guard_refuse(struct conn *c, int status, const char *reason, const char *co
 ssize_t guard_write(int fd, const void *buffer, size_t length);
 bool answer_finish(struct conn *c);
 bool plan_is_unchanged(const struct plan *plan, int fd);
+bool plan_map(struct plan *plan, int fd, off_t offset, size_t length);
 void answer_begin(struct conn *c);
 void plan_drop(struct conn *c);
 size_t own_answer(char *out, size_t size, int status, const char *reason, const char *corr_id, bool has_body);

@@ -15,14 +15,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/sendfile.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
-#define PIECE_BYTES (512 * 1024) /* of a file before other connections get their turn */
+#define PIECE_BYTES (512 * 1024)  /* of a file at once */
+#define TURN_BYTES (1024 * 1024)  /* of a body before other connections get their turn */
+#define TAIL_BYTES (16 * 1024)    /* of a file, held back until all before it is known to be right */
 
 /* What bjoern 3.2.2 ends every head with (wsgi.c, wsgi_getheaders). */
 static const char KEEP[] = "\r\nConnection: Keep-Alive\r\n\r\n";
@@ -47,8 +49,10 @@ void answer_begin(struct conn *c) {
 }
 
 void plan_drop(struct conn *c) {
-    if (c->plan.kind == PLAN_FILE)
+    if (c->plan.kind == PLAN_FILE) {
+        munmap(c->plan.map, c->plan.map_length);
         close(c->plan.fd);
+    }
     free(c->plan.buffer);
     c->plan = (struct plan){.fd = -1};
 }
@@ -129,8 +133,10 @@ static void account(struct conn *c, size_t body) {
 
 /* The connection cannot go on: what was announced will not come. */
 static ssize_t cut(struct conn *c) {
+    struct linger at_once = {.l_onoff = 1, .l_linger = 0}; /* what is queued is not sent either */
+    setsockopt(fd_of(c), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
     guard.counters.cut++;
-    c->is_ending = true;
+    c->is_ending = c->is_cut = true;
     plan_drop(c);
     errno = EPIPE;
     return -1;
@@ -153,27 +159,54 @@ bool plan_is_unchanged(const struct plan *plan, int fd) {
            (int64_t)now.st_mtim.tv_sec * 1000000000 + now.st_mtim.tv_nsec == plan->identity.mtime_ns;
 }
 
-/* One piece of the planned body; bytes sent, 0 where the file ended or changed, or -1. */
-static ssize_t send_piece(struct conn *c) {
+/* One piece of a file; see send_piece.
+ *
+ * The kernel copies from a mapping of the page cache, once. (sendfile(2) would not copy at all, and
+ * who writes to the file would change what is still in the socket's queue.) The file is looked at
+ * after each piece, and the last bytes are read and looked at before they go out: no answer is
+ * completed unless all of it was what had been mounted. A mapping of a file that was truncated
+ * is EFAULT to send(2), not SIGBUS.
+ */
+static ssize_t send_file_piece(struct conn *c, bool *is_all) {
+    static char tail[TAIL_BYTES];
     struct plan *plan = &c->plan;
-    if (plan->kind == PLAN_BUFFER) {
-        ssize_t sent = send(fd_of(c), plan->buffer + plan->offset, plan->left, MSG_NOSIGNAL);
-        if (sent > 0)
-            plan->offset += sent;
-        return sent;
-    }
-    size_t wanted = plan->left < PIECE_BYTES ? (size_t)plan->left : PIECE_BYTES;
-    if (!plan_is_unchanged(plan, plan->fd))
+    bool is_tail = plan->left <= TAIL_BYTES;
+    size_t wanted = is_tail ? (size_t)plan->left : (size_t)plan->left - TAIL_BYTES;
+    if (wanted > PIECE_BYTES)
+        wanted = PIECE_BYTES;
+    if (is_tail && (pread(plan->fd, tail, wanted, plan->offset) != (ssize_t)wanted ||
+                    !plan_is_unchanged(plan, plan->fd)))
         return 0;
-    ssize_t sent = sendfile(fd_of(c), plan->fd, &plan->offset, wanted);
-    return sent > 0 && !plan_is_unchanged(plan, plan->fd) ? 0 : sent;
+    const char *from = is_tail ? tail : plan->map + (plan->offset - plan->map_offset);
+    ssize_t sent = send(fd_of(c), from, wanted, MSG_NOSIGNAL | (is_tail ? 0 : MSG_MORE));
+    if (sent < 0)
+        return errno == EFAULT ? 0 : sent;
+    if (!is_tail && !plan_is_unchanged(plan, plan->fd))
+        return 0;
+    plan->offset += sent;
+    *is_all = sent == (ssize_t)wanted;
+    return sent;
+}
+
+/* One piece of the planned body; bytes sent, 0 where the file ended or changed, or -1. */
+static ssize_t send_piece(struct conn *c, bool *is_all) {
+    struct plan *plan = &c->plan;
+    if (plan->kind == PLAN_FILE)
+        return send_file_piece(c, is_all);
+    ssize_t sent = send(fd_of(c), plan->buffer + plan->offset, plan->left, MSG_NOSIGNAL);
+    *is_all = sent == (ssize_t)plan->left;
+    if (sent > 0)
+        plan->offset += sent;
+    return sent;
 }
 
 /* Send what is planned; `owed` is what bjoern thinks is left, all but its last byte already out. */
 static ssize_t write_plan(struct conn *c, size_t owed) {
     ssize_t reported = (ssize_t)owed - 1;
+    uint64_t before = c->plan.left;
     while (c->plan.left > 0) {
-        ssize_t sent = send_piece(c);
+        bool is_all;
+        ssize_t sent = send_piece(c, &is_all);
         if (sent == 0)
             return cut(c);
         if (sent < 0) {
@@ -184,8 +217,8 @@ static ssize_t write_plan(struct conn *c, size_t owed) {
         }
         c->plan.left -= (uint64_t)sent;
         account(c, (size_t)sent);
-        if (sent == PIECE_BYTES && c->plan.left > 0)
-            return blocked(c, reported); /* writable still: others first */
+        if (!is_all || (before - c->plan.left >= TURN_BYTES && c->plan.left > 0))
+            return blocked(c, reported); /* full, or others first */
     }
     plan_drop(c);
     c->phase = PHASE_BODY;
@@ -330,4 +363,24 @@ size_t own_answer(char *out, size_t size, int status, const char *reason, const 
                           status == 405 ? "Allow: GET, HEAD, OPTIONS\r\n" : "",
                           status == 503 ? "Retry-After: 1\r\n" : "", has_body ? body : "");
     return length < 0 || (size_t)length >= size ? 0 : (size_t)length;
+}
+
+/* Map the bytes of a file that are to be sent. */
+bool plan_map(struct plan *plan, int fd, off_t offset, size_t length) {
+    off_t skew = offset & (sysconf(_SC_PAGESIZE) - 1);
+    plan->fd = dup(fd);
+    if (plan->fd < 0)
+        return false;
+    plan->map_offset = offset - skew;
+    plan->map_length = length + (size_t)skew;
+    void *map = mmap(NULL, plan->map_length, PROT_READ, MAP_SHARED, plan->fd, plan->map_offset);
+    if (map == MAP_FAILED) {
+        close(plan->fd);
+        plan->fd = -1;
+        return false;
+    }
+    plan->map = map;
+    plan->offset = offset;
+    plan->kind = PLAN_FILE;
+    return true;
 }
