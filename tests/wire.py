@@ -131,6 +131,11 @@ class Connection:
             self.socket.settimeout(TIMEOUT_S)
         return bytes(self._received)
 
+    @property
+    def received(self) -> int:
+        """How many bytes have come that nobody has read yet."""
+        return len(self._received)
+
     def is_ended(self) -> bool:
         """Wait for the server to say something; return whether that is the end of the connection."""
         return not self._received and not self.socket.recv(1)

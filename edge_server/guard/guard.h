@@ -49,12 +49,11 @@ struct file_identity {
 struct plan {
     enum plan_kind kind;
     int fd;                        /* a duplicate: it may outlive the worker's own */
-    off_t offset;
-    uint64_t left;                 /* bytes still to send */
-    char *buffer;                  /* owned; sent from buffer + offset */
-    char *map;                     /* of the file, from map_offset on */
-    off_t map_offset;
-    size_t map_length;
+    off_t offset;                  /* of the file's next piece */
+    uint64_t left;                 /* bytes still to send, those in the buffer among them */
+    char *buffer;                  /* read and not yet sent: [buffer_start, buffer_stop); owned */
+    size_t buffer_start, buffer_stop;
+    bool is_full;                  /* the socket took less than it was offered */
     struct file_identity identity;
 };
 
@@ -152,7 +151,6 @@ void guard_refuse(struct conn *c, int status, const char *reason, const char *co
 ssize_t guard_write(int fd, const void *buffer, size_t length);
 bool answer_finish(struct conn *c);
 bool plan_is_unchanged(const struct plan *plan, int fd);
-bool plan_map(struct plan *plan, int fd, off_t offset, size_t length);
 void answer_begin(struct conn *c);
 void plan_drop(struct conn *c);
 size_t own_answer(char *out, size_t size, int status, const char *reason, const char *corr_id, bool has_body);

@@ -137,14 +137,21 @@ static PyObject *resume(PyObject *self, PyObject *token) {
 
 #define BUFFERED_BYTES (64 * 1024)
 
-/* Read a small body now, so that it goes out with its head and was checked before. */
+/* Read a small body now, so that it goes out with its head and was looked at before. */
 static bool plan_buffer(struct plan *plan, int fd, off_t offset, size_t length) {
     plan->buffer = malloc(length ? length : 1);
     if (plan->buffer == NULL || pread(fd, plan->buffer, length, offset) != (ssize_t)length)
         return false;
     plan->kind = PLAN_BUFFER;
-    plan->offset = 0;
+    plan->buffer_stop = length;
     return true;
+}
+
+static bool plan_file(struct plan *plan, int fd, off_t offset) {
+    plan->fd = dup(fd);
+    plan->offset = offset;
+    plan->kind = PLAN_FILE;
+    return plan->fd >= 0;
 }
 
 static PyObject *send_file(PyObject *self, PyObject *const *args, Py_ssize_t count) {
@@ -165,7 +172,7 @@ static PyObject *send_file(PyObject *self, PyObject *const *args, Py_ssize_t cou
     struct plan plan = {.fd = -1, .left = (uint64_t)length,
                         .identity = {.size = size, .mtime_ns = mtime, .min_links = (unsigned)links}};
     bool is_planned = length <= BUFFERED_BYTES ? plan_buffer(&plan, (int)fd, offset, (size_t)length)
-                                               : plan_map(&plan, (int)fd, offset, (size_t)length);
+                                               : plan_file(&plan, (int)fd, offset);
     if (!is_planned || !plan_is_unchanged(&plan, (int)fd)) {
         c->plan = plan;
         plan_drop(c);
@@ -186,8 +193,8 @@ static PyObject *send_memory(PyObject *self, PyObject *body) {
     if (c->plan.buffer != NULL) {
         memcpy(c->plan.buffer, view.buf, (size_t)view.len);
         c->plan.left = (uint64_t)view.len;
+        c->plan.buffer_stop = (size_t)view.len;
         c->plan.kind = PLAN_BUFFER;
-        c->plan.offset = 0;
     }
     PyBuffer_Release(&view);
     return c->plan.buffer == NULL ? PyErr_NoMemory() : Py_NewRef(Py_None);

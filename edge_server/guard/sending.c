@@ -15,16 +15,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
-#define PIECE_BYTES (512 * 1024)  /* of a file at once */
+#define PIECE_BYTES (256 * 1024) /* of a file at once: each send wakes the reader, which costs more than copying */
+#define KEPT_BYTES (64 * 1024)   /* of a piece that the socket did not take; more is read again */
 #define TURN_BYTES (1024 * 1024)  /* of a body before other connections get their turn */
-#define TAIL_BYTES (16 * 1024)    /* of a file, held back until all before it is known to be right */
 
 /* What bjoern 3.2.2 ends every head with (wsgi.c, wsgi_getheaders). */
 static const char KEEP[] = "\r\nConnection: Keep-Alive\r\n\r\n";
@@ -49,10 +48,8 @@ void answer_begin(struct conn *c) {
 }
 
 void plan_drop(struct conn *c) {
-    if (c->plan.kind == PLAN_FILE) {
-        munmap(c->plan.map, c->plan.map_length);
+    if (c->plan.kind == PLAN_FILE)
         close(c->plan.fd);
-    }
     free(c->plan.buffer);
     c->plan = (struct plan){.fd = -1};
 }
@@ -159,44 +156,54 @@ bool plan_is_unchanged(const struct plan *plan, int fd) {
            (int64_t)now.st_mtim.tv_sec * 1000000000 + now.st_mtim.tv_nsec == plan->identity.mtime_ns;
 }
 
-/* One piece of a file; see send_piece.
- *
- * The kernel copies from a mapping of the page cache, once. (sendfile(2) would not copy at all, and
- * who writes to the file would change what is still in the socket's queue.) The file is looked at
- * after each piece, and the last bytes are read and looked at before they go out: no answer is
- * completed unless all of it was what had been mounted. A mapping of a file that was truncated
- * is EFAULT to send(2), not SIGBUS.
- */
-static ssize_t send_file_piece(struct conn *c, bool *is_all) {
-    static char tail[TAIL_BYTES];
+/* Send from the plan's buffer; what the socket does not take stays there. */
+static ssize_t send_buffered(struct conn *c, bool is_last) {
     struct plan *plan = &c->plan;
-    bool is_tail = plan->left <= TAIL_BYTES;
-    size_t wanted = is_tail ? (size_t)plan->left : (size_t)plan->left - TAIL_BYTES;
-    if (wanted > PIECE_BYTES)
-        wanted = PIECE_BYTES;
-    if (is_tail && (pread(plan->fd, tail, wanted, plan->offset) != (ssize_t)wanted ||
-                    !plan_is_unchanged(plan, plan->fd)))
-        return 0;
-    const char *from = is_tail ? tail : plan->map + (plan->offset - plan->map_offset);
-    ssize_t sent = send(fd_of(c), from, wanted, MSG_NOSIGNAL | (is_tail ? 0 : MSG_MORE));
-    if (sent < 0)
-        return errno == EFAULT ? 0 : sent;
-    if (!is_tail && !plan_is_unchanged(plan, plan->fd))
-        return 0;
-    plan->offset += sent;
-    *is_all = sent == (ssize_t)wanted;
+    ssize_t sent = send(fd_of(c), plan->buffer + plan->buffer_start, plan->buffer_stop - plan->buffer_start,
+                        MSG_NOSIGNAL | (is_last ? 0 : MSG_MORE));
+    if (sent <= 0)
+        return sent;
+    plan->buffer_start += (size_t)sent;
+    if (plan->buffer_start == plan->buffer_stop) {
+        free(plan->buffer);
+        plan->buffer = NULL;
+    }
+    plan->is_full = plan->buffer != NULL;
     return sent;
 }
 
-/* One piece of the planned body; bytes sent, 0 where the file ended or changed, or -1. */
-static ssize_t send_piece(struct conn *c, bool *is_all) {
+/* Keep what the socket did not take of a piece, to save reading it again. */
+static bool keep_piece(struct plan *plan, const char *rest, size_t length) {
+    plan->buffer = malloc(length);
+    if (plan->buffer == NULL)
+        return false;
+    memcpy(plan->buffer, rest, length);
+    plan->buffer_start = 0;
+    plan->buffer_stop = length;
+    return true;
+}
+
+/* One piece of the planned body; bytes sent, 0 where the file ended or changed, or -1.
+ *
+ * A piece is read, the file is looked at, and only then the piece goes out: no byte is sent that was
+ * not in the file as it was mounted. (sendfile(2) would leave the file's own pages in the socket's
+ * queue, where whoever writes to the file still changes what the client gets.)
+ */
+static ssize_t send_piece(struct conn *c) {
+    static char piece[PIECE_BYTES];
     struct plan *plan = &c->plan;
-    if (plan->kind == PLAN_FILE)
-        return send_file_piece(c, is_all);
-    ssize_t sent = send(fd_of(c), plan->buffer + plan->offset, plan->left, MSG_NOSIGNAL);
-    *is_all = sent == (ssize_t)plan->left;
-    if (sent > 0)
-        plan->offset += sent;
+    if (plan->buffer != NULL)
+        return send_buffered(c, plan->buffer_stop - plan->buffer_start == plan->left);
+    size_t wanted = plan->left < PIECE_BYTES ? (size_t)plan->left : PIECE_BYTES;
+    if (pread(plan->fd, piece, wanted, plan->offset) != (ssize_t)wanted || !plan_is_unchanged(plan, plan->fd))
+        return 0;
+    ssize_t sent = send(fd_of(c), piece, wanted, MSG_NOSIGNAL | (wanted < plan->left ? MSG_MORE : 0));
+    if (sent <= 0)
+        return sent;
+    size_t rest = wanted - (size_t)sent;
+    bool is_kept = rest > 0 && rest <= KEPT_BYTES && keep_piece(plan, piece + sent, rest);
+    plan->offset += is_kept ? (off_t)wanted : (off_t)sent;
+    plan->is_full = rest > 0;
     return sent;
 }
 
@@ -205,8 +212,7 @@ static ssize_t write_plan(struct conn *c, size_t owed) {
     ssize_t reported = (ssize_t)owed - 1;
     uint64_t before = c->plan.left;
     while (c->plan.left > 0) {
-        bool is_all;
-        ssize_t sent = send_piece(c, &is_all);
+        ssize_t sent = send_piece(c);
         if (sent == 0)
             return cut(c);
         if (sent < 0) {
@@ -217,7 +223,7 @@ static ssize_t write_plan(struct conn *c, size_t owed) {
         }
         c->plan.left -= (uint64_t)sent;
         account(c, (size_t)sent);
-        if (!is_all || (before - c->plan.left >= TURN_BYTES && c->plan.left > 0))
+        if (c->plan.is_full || (before - c->plan.left >= TURN_BYTES && c->plan.left > 0))
             return blocked(c, reported); /* full, or others first */
     }
     plan_drop(c);
@@ -259,7 +265,7 @@ static size_t gather(struct conn *c, const struct answer_head *head, const char 
     if (own > 0)
         out[count++] = (struct iovec){(char *)text + head->length, own};
     if (c->plan.kind == PLAN_BUFFER)
-        out[count++] = (struct iovec){c->plan.buffer + c->plan.offset, (size_t)c->plan.left};
+        out[count++] = (struct iovec){c->plan.buffer, c->plan.buffer_stop};
     return count;
 }
 
@@ -298,7 +304,7 @@ static ssize_t write_head(struct conn *c, const char *text, size_t n) {
         c->phase = PHASE_PLAN;
         c->plan.left -= of_body;
         if (c->plan.kind == PLAN_BUFFER)
-            c->plan.offset += (off_t)of_body;
+            c->plan.buffer_start = of_body;
         return write_plan(c, n);
     }
     c->phase = PHASE_BODY;
@@ -363,24 +369,4 @@ size_t own_answer(char *out, size_t size, int status, const char *reason, const 
                           status == 405 ? "Allow: GET, HEAD, OPTIONS\r\n" : "",
                           status == 503 ? "Retry-After: 1\r\n" : "", has_body ? body : "");
     return length < 0 || (size_t)length >= size ? 0 : (size_t)length;
-}
-
-/* Map the bytes of a file that are to be sent. */
-bool plan_map(struct plan *plan, int fd, off_t offset, size_t length) {
-    off_t skew = offset & (sysconf(_SC_PAGESIZE) - 1);
-    plan->fd = dup(fd);
-    if (plan->fd < 0)
-        return false;
-    plan->map_offset = offset - skew;
-    plan->map_length = length + (size_t)skew;
-    void *map = mmap(NULL, plan->map_length, PROT_READ, MAP_SHARED, plan->fd, plan->map_offset);
-    if (map == MAP_FAILED) {
-        close(plan->fd);
-        plan->fd = -1;
-        return false;
-    }
-    plan->map = map;
-    plan->offset = offset;
-    plan->kind = PLAN_FILE;
-    return true;
 }

@@ -211,8 +211,8 @@ def read_to_the_end(connection: Connection, length: int) -> bytes:
     try:
         while len(received) < length:
             received += connection.read_exactly(min(65536, length - len(received)))
-    except Cut as cut:
-        received += connection.read_exactly(cut.received)
+    except (Cut, ConnectionResetError):
+        received += connection.read_exactly(connection.received)
     return bytes(received)
 
 
