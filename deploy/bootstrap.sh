@@ -143,7 +143,7 @@ if ! is_usable "$venv/bin/python" || [ "$(base_of "$python")" != "$(base_of "$ve
     make_venv "$python"
 fi
 
-mark_of() { { cat setup.cfg pyproject.toml deploy/bootstrap.sh; pwd; base_of "$venv/bin/python"; echo "$1"; } |
+mark_of() { { cat setup.py setup.cfg pyproject.toml edge_server/guard/*.[ch] deploy/bootstrap.sh; pwd; base_of "$venv/bin/python"; echo "$1"; } |
     sha256sum | cut -d' ' -f1; }
 mark=$venv/.svc-edge
 for done_extras in "$extras" '[test,dev]'; do
