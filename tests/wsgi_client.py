@@ -44,6 +44,10 @@ class PlannedBodies:
 
     def __init__(self) -> None:
         self.body: bytes | None = None
+        self.lines = b""
+
+    def send_fields(self, lines: bytes) -> None:
+        self.lines = lines
 
     def send_file(
         self, descriptor: int, offset: int, length: int, size: int, mtime_ns: int, min_links: int
@@ -55,6 +59,11 @@ class PlannedBodies:
             return False
         self.body = data
         return True
+
+    def take_fields(self) -> list[tuple[str, str]]:
+        """Return the fields that were to be sent with this answer."""
+        lines, self.lines = self.lines.decode("latin-1").split("\r\n")[1:], b""
+        return [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
 
     def take(self) -> bytes | None:
         body, self.body = self.body, None
@@ -93,6 +102,7 @@ class Client:
         status, headers = started[0]
         assert all(type(value) is str for pair in headers for value in pair)
         planned = self.planned.take()
+        headers = [*headers, *self.planned.take_fields()]
         if isinstance(body, bytes):
             assert planned is None or body == b""
             return Answer(int(status[:3]), headers, body if planned is None else planned)

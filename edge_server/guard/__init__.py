@@ -37,6 +37,7 @@ park = _guard.park
 peer = _guard.peer
 refusals = _guard.refusals
 resume = _guard.resume
+send_fields = _guard.send_fields
 send_file = _guard.send_file
 send_memory = _guard.send_memory
 stop_accepting = _guard.stop_accepting
@@ -48,6 +49,21 @@ _TCP_NOTSENT_LOWAT = 25  # linux/tcp.h
 # Unsent bytes that the kernel holds for one client: enough to keep a fast one busy between
 # two turns of the loop, and all that a slow one can make it hold.
 _NOTSENT_BYTES = 256 << 10
+
+
+def header_lines(fields: Iterable[tuple[str, str]]) -> bytes:
+    """Return header fields as `send_fields` takes them.
+
+    Raises:
+        ValueError: one has CR, LF or NUL in it, or is no latin-1 text.
+    """
+    lines = []
+    for name, value in fields:
+        line = f"{name}: {value}"
+        if not name or set(line) & {"\r", "\n", "\0"}:
+            raise ValueError(f"not a header field: {name!r}")
+        lines.append(b"\r\n" + line.encode("latin-1"))
+    return b"".join(lines)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

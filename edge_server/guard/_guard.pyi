@@ -56,6 +56,19 @@ def send_file(descriptor: int, offset: int, length: int, size: int, mtime_ns: in
         RuntimeError: no request is being answered.
     """
 
+def send_fields(lines: bytes, /) -> None:
+    """Add header lines to the request being answered, besides those given to start_response.
+
+    They cost the application and bjoern nothing per field. Content-Length is not among them.
+
+    Args:
+        lines: each one CR LF, a name, a colon and a value; made once by `header_lines`.
+
+    Raises:
+        ValueError: they would end the head.
+        RuntimeError: no request is being answered.
+    """
+
 def send_memory(body: Any, /) -> None:
     """Announce a body that is copied now from a buffer; otherwise as `send_file`.
 

@@ -67,6 +67,7 @@ void conn_enter(struct conn *c, enum conn_state state) {
 
 void conn_release(struct conn *c) {
     plan_drop(c);
+    fields_drop(c);
     free(c->input);
     free(c->head);
     c->input = c->head = NULL;

@@ -71,6 +71,8 @@ struct conn {
     uint64_t answer_sent;          /* bytes of this answer that the kernel took */
     size_t answer_head_sent;
     struct plan plan;
+    char *fields;                  /* header lines for this answer besides bjoern's; owned */
+    size_t fields_length;
     int64_t since_ns;              /* when the present state began */
     int64_t arrived_ns;            /* when the first byte of this request came */
     struct sockaddr_in6 peer;      /* large enough for both families */
@@ -153,6 +155,8 @@ bool answer_finish(struct conn *c);
 bool plan_is_unchanged(const struct plan *plan, int fd);
 void answer_begin(struct conn *c);
 void plan_drop(struct conn *c);
+bool fields_keep(struct conn *c, const char *lines, size_t length);
+void fields_drop(struct conn *c);
 size_t own_answer(char *out, size_t size, int status, const char *reason, const char *corr_id, bool has_body);
 void corr_id_new(char *out, size_t size);
 

@@ -182,6 +182,37 @@ static PyObject *send_file(PyObject *self, PyObject *const *args, Py_ssize_t cou
     Py_RETURN_TRUE;
 }
 
+/* Whether header lines are what `header_lines` of Python makes: nothing here can end the head. */
+static bool are_lines(const char *lines, Py_ssize_t length) {
+    if (length == 0)
+        return true;
+    if (length < 4 || memcmp(lines, "\r\n", 2) != 0 || lines[length - 1] == '\n' || lines[length - 1] == '\r')
+        return false;
+    const char *at = lines, *stop = lines + length;
+    while ((at = memchr(at, '\n', (size_t)(stop - at))) != NULL) {
+        if (at == lines || at[-1] != '\r' || at + 1 == stop || at[1] == '\r' || at[1] == '\n')
+            return false;
+        at++;
+    }
+    return memchr(lines, '\0', (size_t)length) == NULL;
+}
+
+static PyObject *send_fields(PyObject *self, PyObject *lines) {
+    (void)self;
+    struct conn *c = answering();
+    char *bytes;
+    Py_ssize_t length;
+    if (c == NULL || PyBytes_AsStringAndSize(lines, &bytes, &length) != 0)
+        return NULL;
+    if (!are_lines(bytes, length)) {
+        PyErr_SetString(PyExc_ValueError, "header lines are each CR LF and then a field, without an end");
+        return NULL;
+    }
+    if (!fields_keep(c, bytes, (size_t)length))
+        return PyErr_NoMemory();
+    Py_RETURN_NONE;
+}
+
 static PyObject *send_memory(PyObject *self, PyObject *body) {
     (void)self;
     struct conn *c = answering();
@@ -428,6 +459,7 @@ static PyMethodDef methods[] = {
     {"park", park, METH_NOARGS, NULL},
     {"resume", resume, METH_O, NULL},
     {"send_file", (PyCFunction)(void (*)(void))send_file, METH_FASTCALL, NULL},
+    {"send_fields", send_fields, METH_O, NULL},
     {"send_memory", send_memory, METH_O, NULL},
     {"peer", peer, METH_NOARGS, NULL},
     {"arrived", arrived, METH_NOARGS, NULL},

@@ -54,12 +54,30 @@ void plan_drop(struct conn *c) {
     c->plan = (struct plan){.fd = -1};
 }
 
+/* Have header lines sent with this answer, each beginning with CR LF. */
+bool fields_keep(struct conn *c, const char *lines, size_t length) {
+    fields_drop(c);
+    c->fields = malloc(length ? length : 1);
+    if (c->fields == NULL)
+        return false;
+    memcpy(c->fields, lines, length);
+    c->fields_length = length;
+    return true;
+}
+
+void fields_drop(struct conn *c) {
+    free(c->fields);
+    c->fields = NULL;
+    c->fields_length = 0;
+}
+
 /* Whether bjoern's answer went out as announced; called when bjoern turns back to reading. */
 bool answer_finish(struct conn *c) {
     bool is_whole = c->phase != PHASE_HEAD && (c->answer_left == 0 || c->answer_left == ANSWER_OPEN);
     if (!is_whole)
         guard.counters.bad_answers++;
     plan_drop(c);
+    fields_drop(c);
     return is_whole;
 }
 
@@ -252,11 +270,11 @@ static ssize_t write_body(struct conn *c, const char *bytes, size_t n) {
 
 /* What is to go out now: the rest of the head, `own` bytes of bjoern's behind it, a planned buffer. */
 static size_t gather(struct conn *c, const struct answer_head *head, const char *text, size_t own,
-                     struct iovec out[4]) {
+                     struct iovec out[5]) {
     size_t count = 0, skip = c->answer_head_sent;
-    const char *parts[] = {text, head->ending};
-    const size_t lengths[] = {head->fields, head->ending_length};
-    for (size_t k = 0; k < 2; k++) {
+    const char *parts[] = {text, c->fields, head->ending};
+    const size_t lengths[] = {head->fields, c->fields_length, head->ending_length};
+    for (size_t k = 0; k < 3; k++) {
         size_t from = skip < lengths[k] ? skip : lengths[k];
         skip -= from;
         if (from < lengths[k])
@@ -283,13 +301,13 @@ static ssize_t write_head(struct conn *c, const char *text, size_t n) {
         guard.counters.bad_answers += own > c->answer_left && !c->is_head_request;
         own = c->plan.kind != PLAN_NONE ? 0 : (size_t)c->answer_left;
     }
-    struct iovec parts[4];
+    struct iovec parts[5];
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = gather(c, &head, text, own, parts)};
     int flags = MSG_NOSIGNAL | (c->plan.kind == PLAN_FILE ? MSG_MORE : 0);
     ssize_t sent = sendmsg(fd_of(c), &message, flags);
     if (sent < 0)
         return errno == EAGAIN ? blocked(c, 0) : -1;
-    size_t head_length = head.fields + head.ending_length;
+    size_t head_length = head.fields + c->fields_length + head.ending_length;
     size_t of_head = head_length - c->answer_head_sent;
     if ((size_t)sent < of_head) {
         c->answer_head_sent += (size_t)sent;

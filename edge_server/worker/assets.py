@@ -16,6 +16,7 @@ from blake3 import blake3
 
 from edge_server.config.schema import Config
 from edge_server.errors import NotAcceptable, NotFound, PackUnreadable
+from edge_server.guard import header_lines
 from edge_server.http.codings import DecodeCap
 from edge_server.http.dates import http_date
 from edge_server.http.headers import (
@@ -209,9 +210,9 @@ class Assets:
             etag,
             modified_s,
             media_type,
-            headers,
-            [*headers, ("Content-Length", str(length))],
-            [*validators, CACHE_STATUS_HIT, *SECURITY_FIELDS],
+            ("Content-Length", str(length)),
+            header_lines(headers),
+            header_lines([*validators, CACHE_STATUS_HIT, *SECURITY_FIELDS]),
         )
 
 

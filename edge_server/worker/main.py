@@ -61,7 +61,7 @@ def run(brief: Brief) -> int:
         cors=cors if config.cors.allow_origins else None,
         generation=brief.scoreboard.generation_word,
         enable_multi_range=config.http.enable_multi_range,
-        empty_tile_headers=[NO_STORE, *SECURITY_FIELDS],
+        empty_tile_lines=guard.header_lines([NO_STORE, *SECURITY_FIELDS]),
     )
     tick = Tick(row, tally, access_log, lambda: Drain(brief.listener), _leave)
     tick.heed_signals()

@@ -34,9 +34,10 @@ class Prepared(NamedTuple):
         etag: entity tag with its quotes.
         modified_s: Last-Modified in seconds since the epoch, where the pack knows it.
         media_type: for the parts of a multipart answer.
-        headers: fields of every 200 and 206 except Content-Length.
-        full: the same with the Content-Length of the whole.
-        not_modified: fields of a 304 (RFC 9110 section 15.4.5).
+        content_length: the field of the whole representation.
+        lines: fields of every 200 and 206 but Content-Length and what varies, for
+            guard.send_fields; Content-Type is the first.
+        not_modified: likewise those of a 304 (RFC 9110 section 15.4.5).
     """
 
     source: Source
@@ -44,9 +45,9 @@ class Prepared(NamedTuple):
     etag: str
     modified_s: int | None
     media_type: str
-    headers: list[Field]
-    full: list[Field]
-    not_modified: list[Field]
+    content_length: Field
+    lines: bytes
+    not_modified: bytes
 
 
 class Negotiated:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_server import guard
 from edge_server.config.schema import Config, Cors, Http, Ingress
 from edge_server.http.cors import CorsPolicy
 from edge_server.http.dates import DateClock
@@ -68,6 +69,7 @@ def make_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
     planned = PlannedBodies()
     monkeypatch.setattr(files, "send_file", planned.send_file)
     monkeypatch.setattr(hitpath, "arrived", time.monotonic)
+    monkeypatch.setattr(hitpath, "send_fields", planned.send_fields)
     catalogs: list[Catalog | Scoreboard] = []
     root = tmp_path / "assets"
     root.mkdir()
@@ -104,7 +106,7 @@ def make_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
             cors=policy if config.cors.allow_origins else None,
             generation=scoreboard.generation_word,
             enable_multi_range=config.http.enable_multi_range,
-            empty_tile_headers=[NO_STORE, *SECURITY_FIELDS],
+            empty_tile_lines=guard.header_lines([NO_STORE, *SECURITY_FIELDS]),
         )
         return Client(callable_app, root, state, tally, scoreboard, catalog, planned)
 
