@@ -8,7 +8,7 @@ BOOTSTRAP := VENV='$(VENV)' PYTHON='$(PYTHON)' deploy/bootstrap.sh
 PYENV_BINS := $(subst $() ,:,$(wildcard $(HOME)/.pyenv/versions/3.1[0-3].*/bin))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench tox clean
+.PHONY: help demo test lint fuzz bench tox clean
 
 help: ## list the targets
 	@awk -F ': ## ' '/^[a-z]+: ## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,10 @@ lint: ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+fuzz: ## libFuzzer against the parser of requests (SECONDS=60); what fails is left in build/fuzz
+	@$(BOOTSTRAP) fuzz
+	$(BIN)/python -m tests.guard.fuzz --seconds $(or $(SECONDS),60)
 
 bench: ## compare with nginx on this machine
 	@$(BOOTSTRAP) bench

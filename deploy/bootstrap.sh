@@ -1,7 +1,7 @@
 #!/bin/bash
 # Make this checkout ready to run: system packages, .venv, the package installed into it.
 #
-#   deploy/bootstrap.sh demo|test|bench
+#   deploy/bootstrap.sh demo|test|fuzz|bench
 #
 # As root with apt-get it installs what is missing; otherwise it prints the packages and
 # exits 1, changing nothing. PYTHON chooses the interpreter, VENV the folder (.venv).
@@ -17,7 +17,8 @@ case $purpose in
     demo)  extras='' tools='' ;;
     bench) extras='' tools='nginx:nginx-light wrk:wrk' ;;
     test)  extras='[test,dev]' tools='curl:curl' ;;
-    *) echo "usage: $0 demo|test|bench" >&2; exit 2 ;;
+    fuzz)  extras='[test,dev]' tools='' ;;
+    *) echo "usage: $0 demo|test|fuzz|bench" >&2; exit 2 ;;
 esac
 
 scratch=$(mktemp -d)
@@ -44,6 +45,20 @@ find_python() {
         found=${found:-$candidate}
     done
     echo "$found"
+}
+
+# clang's sanitizers and libFuzzer are a package of clang's version.
+missing_fuzzer() {
+    local version=''
+    if command -v clang >/dev/null; then
+        printf 'int LLVMFuzzerTestOneInput(void) { return 0; }\n' |
+            clang -x c -fsanitize=fuzzer,address,undefined - -o "$scratch/probe" 2>/dev/null && return
+        version=$(clang -dumpversion)
+    else
+        echo clang
+        version=$(apt-cache depends clang 2>/dev/null | sed -n 's/^ *Depends: clang-\([0-9]*\)$/\1/p' | head -n 1) || true
+    fi
+    if [ -n "$version" ]; then echo "libclang-rt-${version%%.*}-dev"; fi
 }
 
 # Names the Debian packages that hold what $1 (an interpreter, or nothing) and the build lack.
@@ -76,6 +91,7 @@ sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.
     elif ! compiles '#include <ev.h>' -L/usr/local/lib -lev; then
         echo libev-dev
     fi
+    if [ "$purpose" = fuzz ]; then missing_fuzzer; fi
     for tool in $tools; do
         command -v "${tool%%:*}" >/dev/null || echo "${tool##*:}"
     done
@@ -134,6 +150,8 @@ else
 fi
 
 require_packages "$python"
+# Without apt's lists, the version of clang is only known once it is installed.
+if [ "$purpose" = fuzz ]; then require_packages "$python"; fi
 python=${python:-$(find_python)}
 [ -n "$python" ] || die "no Python 3.10 or newer here; Debian 12, Ubuntu 22.04 and later have one"
 still=$(missing_packages "$python")
