@@ -112,7 +112,8 @@ struct refusal {
 #define REFUSALS_KEPT 256
 
 struct guard_counters {
-    uint64_t accepted, requests, refused, cut, timed_out_send, timed_out_idle, parks, replays;
+    uint64_t accepted, requests, refused, cut, parks, replays;
+    uint64_t timed_out_head, timed_out_body, timed_out_send, timed_out_idle;
     uint64_t body_bytes_in, bytes_out, paused_accepts, bad_answers, write_errors;
     unsigned states[CONN_STATES];
 };
@@ -151,6 +152,7 @@ void guard_refuse(struct conn *c, int status, const char *reason, const char *co
 
 /* sending.c */
 ssize_t guard_write(int fd, const void *buffer, size_t length);
+ssize_t guard_sendfile(int fd, int file, off_t *offset, size_t count);
 bool answer_finish(struct conn *c);
 bool plan_is_unchanged(const struct plan *plan, int fd);
 void answer_begin(struct conn *c);

@@ -44,6 +44,7 @@ static struct hook hooks[] = {
     {{"read"}, (void *)guard_read, 0},
     {{"write"}, (void *)guard_write, 0},
     {{"close"}, (void *)guard_close, 0},
+    {{"sendfile", "sendfile64"}, (void *)guard_sendfile, 0},
     {{"ev_io_start"}, (void *)guard_start, 0},
     {{"ev_io_stop"}, (void *)guard_stop, 0},
     {{"fprintf"}, (void *)guard_fprintf, 0},

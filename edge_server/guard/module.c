@@ -328,8 +328,9 @@ static PyObject *counters(PyObject *self, PyObject *nothing) {
     const struct guard_counters *n = &guard.counters;
     (void)self;
     (void)nothing;
-    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsKsKsK}", "accepted", n->accepted, "requests", n->requests,
-                         "refused", n->refused, "cut", n->cut, "timed_out_send", n->timed_out_send,
+    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsKsKsKsKsK}", "accepted", n->accepted, "requests", n->requests,
+                         "refused", n->refused, "cut", n->cut, "timed_out_head",
+                         n->timed_out_head, "timed_out_body", n->timed_out_body, "timed_out_send", n->timed_out_send,
                          "timed_out_idle", n->timed_out_idle, "parks", n->parks, "replays", n->replays,
                          "body_bytes_in", n->body_bytes_in, "bytes_out", n->bytes_out, "paused_accepts",
                          n->paused_accepts, "bad_answers", n->bad_answers, "write_errors", n->write_errors);

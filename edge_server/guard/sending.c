@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -347,6 +348,24 @@ ssize_t guard_write(int fd, const void *buffer, size_t length) {
     default:
         return write_body(c, buffer, length);
     }
+}
+
+/* Stands in for sendfile(2) of bjoern, which would send a file to its end: to the announced length. */
+ssize_t guard_sendfile(int fd, int file, off_t *offset, size_t count) {
+    struct conn *c = conn_of(fd);
+    if (c == NULL)
+        return sendfile(fd, file, offset, count);
+    size_t allowed = count < c->answer_left ? count : (size_t)c->answer_left;
+    if (c->is_parking || allowed == 0)
+        return 0;
+    ssize_t sent = sendfile(fd, file, offset, allowed);
+    if (sent > 0) {
+        account(c, (size_t)sent);
+        ev_feed_event(c->loop, c->watcher, EV_WRITE);
+    } else if (sent < 0 && errno == EAGAIN) {
+        wait_writable(c);
+    }
+    return sent;
 }
 
 void corr_id_new(char *out, size_t size) {

@@ -104,12 +104,16 @@ static void sweep_one(struct conn *c, int64_t now) {
         }
         break;
     case CONN_HEAD:
-        if (now - c->arrived_ns > limits->header_ns)
+        if (now - c->arrived_ns > limits->header_ns) {
+            guard.counters.timed_out_head++;
             time_out(c);
+        }
         break;
     case CONN_BODY:
-        if (age > limits->body_ns)
+        if (age > limits->body_ns) {
+            guard.counters.timed_out_body++;
             time_out(c);
+        }
         break;
     case CONN_BUSY:
         if (is_reading_slowly(c, now)) {

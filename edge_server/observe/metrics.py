@@ -92,6 +92,25 @@ DECLARED = (
     Declared("edge_bytes_out_total", COUNTER, "Bytes of answer bodies, without headers.", (_ROUTE,)),
     Declared("edge_bytes_in_total", COUNTER, "Bytes of request bodies, without headers.", (_ROUTE,)),
     Declared(
+        "edge_connections",
+        GAUGE,
+        "Client connections of the asset plane, by what they are doing.",
+        (("state", "`reading` (a request arrives), `busy` (it is answered), `parked`, `idle`, `closing`"),),
+    ),
+    Declared("edge_parked", GAUGE, "Requests of the slot's worker that wait for a fill.", (_SLOT,)),
+    Declared(
+        "edge_slow_clients_total",
+        COUNTER,
+        "Connections ended because their client was slower than the limits.",
+        (("kind", "`header`, `body` (of a request), `send` (reading its answer), `idle`"),),
+    ),
+    Declared(
+        "io_timeouts_total",
+        COUNTER,
+        "Reads from clients and writes to them that took too long.",
+        (("op", "`read`, `write`"),),
+    ),
+    Declared(
         "service_restarts_total",
         COUNTER,
         "Processes replaced because they ended without being told to.",
@@ -125,6 +144,8 @@ class Metrics:
     edge_range_requests_total: Counter
     edge_bytes_out_total: Counter
     edge_bytes_in_total: Counter
+    edge_slow_clients_total: Counter
+    io_timeouts_total: Counter
     service_restarts_total: Counter
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import IntEnum, IntFlag
 from functools import reduce
 from operator import or_
@@ -93,6 +93,9 @@ class Field(IntEnum):
     GENERATION = 9
     CPU = 10  # number of the CPU it is pinned to, plus one; 0 is not pinned
     DRAIN_REQUEST = 11  # of the sidecar: CLOCK_MONOTONIC of an operator's request, lowest bit 1 to drain
+    READING = 12  # connections of which a request is arriving, or none has come yet
+    IDLE = 13  # connections that wait for their next request
+    CLOSING = 14  # connections that have been answered for the last time
 
 
 class Row:
@@ -140,6 +143,16 @@ class Row:
         self.words[Field.CPU] = 0 if cpu is None else cpu + 1
         self.words[Field.BEAT_NS] = time.monotonic_ns()
         self.words[Field.STATE] = WorkerState.STARTING
+
+    def show_connections(self, states: Mapping[str, int]) -> None:
+        """Store how many connections are in each state, as `edge_server.guard.connections` names them."""
+        words = self.words
+        words[Field.READING] = states["fresh"] + states["head"] + states["body"]
+        words[Field.INFLIGHT] = states["busy"]
+        words[Field.PARKED] = states["parked"]
+        words[Field.IDLE] = states["idle"]
+        words[Field.CLOSING] = states["linger"]
+        words[Field.CONNECTIONS] = sum(states.values())
 
     def clear(self) -> None:
         """Mark the row EMPTY, then zero what is left in it."""

@@ -31,6 +31,16 @@ _HELP = {declared.name: declared.help for declared in DECLARED if declared.kind 
 _LABELS = {declared.name: [label for label, _ in declared.labels] for declared in DECLARED}
 
 
+# state -> the scoreboard's words that count it
+_CONNECTIONS = {
+    "reading": (Field.READING,),
+    "busy": (Field.INFLIGHT,),
+    "parked": (Field.PARKED,),
+    "idle": (Field.IDLE,),
+    "closing": (Field.CLOSING,),
+}
+
+
 class Exposition:
     """What ``/metrics`` answers.
 
@@ -60,6 +70,10 @@ def show_zeros() -> None:
         declared.service_restarts_total.labels(component)
     for status in ("206", "416"):
         declared.edge_range_requests_total.labels(status)
+    for kind in ("header", "body", "send", "idle"):
+        declared.edge_slow_clients_total.labels(kind)
+    for op in ("read", "write"):
+        declared.io_timeouts_total.labels(op)
     for is_partial in ("true", "false"):
         declared.edge_cache_hits_total.labels("pack", is_partial)
 
@@ -103,6 +117,13 @@ class _Gauges(Collector):
             "edge_inflight": [(("assets",), assets), (("admin",), admin)],
             "edge_worker_up": [((slot,), _is_up(rows)) for slot, rows in by_slot],
             "edge_worker_loop_lag_seconds": [((slot,), _lag_s(rows)) for slot, rows in by_slot if rows],
+            "edge_connections": [
+                ((state,), sum(row.get(field) for row in workers for field in fields))
+                for state, fields in _CONNECTIONS.items()
+            ],
+            "edge_parked": [
+                ((slot,), sum(row.get(Field.PARKED) for row in rows)) for slot, rows in by_slot if rows
+            ],
             "edge_generation": [((), board.generation)],
             "edge_ready": [((), not board.missing_gates)],
             "edge_build_info": [(self._build, 1)],

@@ -75,11 +75,10 @@ class Tick:
         """Do one tick."""
         states, counters = guard.connections(), guard.counters()
         busy = states["busy"]
+        self._row.show_connections(states)
         words = self._row.words
         words[Field.REQUESTS] = counters["requests"]
         words[Field.BYTES_OUT] = counters["bytes_out"]
-        words[Field.CONNECTIONS] = sum(states.values())
-        words[Field.INFLIGHT] = busy
         words[Field.BEAT_NS] = time.monotonic_ns()
         logs.flush()
         if self._deadline is not None and (not busy or time.monotonic() >= self._deadline):

@@ -12,12 +12,20 @@ from collections.abc import Callable
 
 from edge_server import guard
 from edge_server.observe.logs import AccessLog, log
-from edge_server.observe.metrics import OTHER
+from edge_server.observe.metrics import OTHER, metrics
 from edge_server.observe.tally import Tally
 from edge_server.shm.scoreboard import Field, Row, WorkerState
 from edge_server.worker.drain import Drain
 
 _INTERVAL_NS = 100_000_000
+
+# The guard's counter -> kind of edge_slow_clients_total, op of io_timeouts_total
+_SLOW = {
+    "timed_out_head": ("header", "read"),
+    "timed_out_body": ("body", "read"),
+    "timed_out_send": ("send", "write"),
+    "timed_out_idle": ("idle", ""),
+}
 
 
 class Tick:
@@ -44,6 +52,7 @@ class Tick:
         self._leave = leave
         self._is_drain_wanted = False
         self._drain: Drain | None = None
+        self._slow_before: dict[str, int] = {}
         self._due_ns = time.monotonic_ns() + _INTERVAL_NS
 
     def heed_signals(self) -> None:
@@ -66,14 +75,12 @@ class Tick:
         self._tell_refusals()
         self._tally.fold()
         self._access_log.flush()
-        states = guard.connections()
+        self._fold_slow_clients()
+        self._row.show_connections(guard.connections())
         words = self._row.words
         words[Field.LOOP_LAG_NS] = max(0, now_ns - self._due_ns)
         words[Field.REQUESTS] = self._tally.requests
         words[Field.BYTES_OUT] = self._tally.bytes_out
-        words[Field.INFLIGHT] = states["busy"] + states["parked"]
-        words[Field.PARKED] = states["parked"]
-        words[Field.CONNECTIONS] = sum(states.values())
         words[Field.BEAT_NS] = now_ns
         self._due_ns = now_ns + _INTERVAL_NS
 
@@ -94,6 +101,16 @@ class Tick:
             )
         if lost:
             log("reject", "warning", reason="bad_request", detail=f"{lost} more refusals than could be kept")
+
+    def _fold_slow_clients(self) -> None:
+        now = guard.counters()
+        for name, (kind, op) in _SLOW.items():
+            grown = now[name] - self._slow_before.get(name, 0)
+            if grown:
+                metrics().edge_slow_clients_total.labels(kind).inc(grown)
+                if op:
+                    metrics().io_timeouts_total.labels(op).inc(grown)
+        self._slow_before = now
 
     def _step_drain(self) -> None:
         if self._drain is None:

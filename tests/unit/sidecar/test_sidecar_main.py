@@ -12,6 +12,8 @@ from edge_server.shm.scoreboard import Field, Row, WorkerState
 from edge_server.sidecar.hashing import Hashing
 from edge_server.sidecar.main import Tick
 
+STATES = ("fresh", "head", "body", "busy", "parked", "idle", "linger")
+
 
 class Ended(Exception):
     """Stands for the end of the process."""
@@ -26,7 +28,7 @@ def row(brief: Brief) -> Row:
 def busy(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many answers the guard is sending."""
     count = [0]
-    monkeypatch.setattr(guard, "connections", lambda: {"busy": count[0], "idle": 1})
+    monkeypatch.setattr(guard, "connections", lambda: dict.fromkeys(STATES, 0) | {"busy": count[0]})
     monkeypatch.setattr(guard, "close_after_answers", lambda: None)
     return count
 

@@ -11,6 +11,8 @@ from edge_server.shm.scoreboard import Field, Row
 from edge_server.worker.drain import Drain
 from edge_server.worker.tick import Tick
 
+STATES = {"fresh": 1, "head": 2, "body": 3, "busy": 4, "parked": 5, "idle": 6, "linger": 7}
+
 
 def no_drain() -> Drain:
     raise AssertionError("nobody asked for it")
@@ -26,10 +28,12 @@ def row() -> Row:
 
 
 def test_a_tick_beats_and_shows_what_the_guard_counts(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "connections", lambda: {"busy": 2, "parked": 3, "idle": 4})
+    monkeypatch.setattr(guard, "connections", lambda: STATES)
     Tick(row, Tally(), AccessLog(0), no_drain, no_end)()
     assert row.get(Field.BEAT_NS) > 0
-    assert (row.get(Field.INFLIGHT), row.get(Field.PARKED), row.get(Field.CONNECTIONS)) == (5, 3, 9)
+    shown = {field: row.get(field) for field in (Field.READING, Field.INFLIGHT, Field.PARKED, Field.IDLE)}
+    assert shown == {Field.READING: 6, Field.INFLIGHT: 4, Field.PARKED: 5, Field.IDLE: 6}
+    assert row.get(Field.CONNECTIONS) == 28
 
 
 def test_what_the_guard_refused_is_counted_by_reason(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
