@@ -53,11 +53,12 @@ class Connection:
     """A connection of a client that sends one request after another."""
 
     def __init__(self, place: Place, timeout: float = TIMEOUT_S, receive_buffer: int | None = None) -> None:
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        host = place.host.strip("[]")
+        self.socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(timeout)
-        self.socket.connect(place)
+        self.socket.connect((host, place.port))
         self._host = str(place)
         self._received = bytearray()
 
