@@ -35,6 +35,16 @@ static bool is_out_of_room(int error) {
     return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
 }
 
+/* An IPv4 client of an IPv6 socket is an IPv4 client. */
+static void unmap(struct sockaddr_in6 *peer) {
+    if (peer->sin6_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&peer->sin6_addr))
+        return;
+    struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = peer->sin6_port};
+    memcpy(&four.sin_addr, &peer->sin6_addr.s6_addr[12], sizeof four.sin_addr);
+    memset(peer, 0, sizeof *peer);
+    memcpy(peer, &four, sizeof four);
+}
+
 /* Stands in for accept(2) of bjoern. */
 int guard_accept(int listener, struct sockaddr *address, socklen_t *length) {
     if (connections_open() >= guard.limits.max_connections) {
@@ -53,6 +63,7 @@ int guard_accept(int listener, struct sockaddr *address, socklen_t *length) {
         errno = error;
         return -1;
     }
+    unmap(&peer);
     if (conn_open(fd, &peer) == NULL) {
         close(fd);
         errno = EMFILE;
@@ -96,6 +107,8 @@ void end_soon(struct conn *c) {
 static void turn_to_reading(struct conn *c) {
     if (c->is_parking) {
         c->is_parking = false;
+        plan_drop(c);
+        fields_drop(c);
         conn_enter(c, CONN_PARKED);
         start_watching(c);
         if (c->is_resumed)
@@ -154,6 +167,11 @@ int guard_close(int fd) {
     if (c == NULL)
         return close(fd);
     c->watcher = NULL;
+    if (c->is_parking) { /* the application has failed behind it */
+        c->is_parking = false;
+        guard.counters.bad_answers++;
+        guard_refuse(c, 500, "internal", NULL, 0);
+    }
     if (!c->is_cut && (c->wants_linger || (c->is_ending && has_unread(c)))) {
         linger_begin(c);
         return 0;

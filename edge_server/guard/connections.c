@@ -1,8 +1,8 @@
 /* Connections: one record per descriptor.
  *
  * The table is reserved for every descriptor the process may have and takes memory only for
- * those in use. A record's generation grows with each client, so a token of one that is gone
- * never names its successor.
+ * those in use. A record's generation grows with each client and each parking, so a token
+ * of what is over never names what came after it.
  */
 #define _GNU_SOURCE
 #include "guard.h"

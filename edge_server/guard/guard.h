@@ -76,7 +76,7 @@ struct conn {
     int64_t since_ns;              /* when the present state began */
     int64_t arrived_ns;            /* when the first byte of this request came */
     struct sockaddr_in6 peer;      /* large enough for both families */
-    uint32_t generation;           /* counts the connections that had this descriptor */
+    uint32_t generation;           /* counts the connections that had this descriptor, and what they parked */
     uint8_t state, phase;
     bool is_ending : 1;            /* bjoern is to see the end of file at its next read */
     bool wants_close : 1;          /* the client's request was its last */

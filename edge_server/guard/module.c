@@ -110,13 +110,16 @@ static PyObject *park(PyObject *self, PyObject *nothing) {
     struct conn *c = answering();
     if (c == NULL)
         return NULL;
-    c->head = malloc(guard.head_length);
-    if (c->head == NULL)
-        return PyErr_NoMemory();
-    memcpy(c->head, guard_head, guard.head_length);
-    c->head_length = guard.head_length;
-    c->is_parking = true;
-    guard.counters.parks++;
+    if (!c->is_parking) {
+        c->head = malloc(guard.head_length);
+        if (c->head == NULL)
+            return PyErr_NoMemory();
+        memcpy(c->head, guard_head, guard.head_length);
+        c->head_length = guard.head_length;
+        c->is_parking = true;
+        c->generation++; /* a token of an earlier parking must not end this one */
+        guard.counters.parks++;
+    }
     return PyLong_FromUnsignedLongLong((unsigned long long)c->generation << 32 | (unsigned)fd_of(c));
 }
 
@@ -169,6 +172,8 @@ static PyObject *send_file(PyObject *self, PyObject *const *args, Py_ssize_t cou
     if (PyErr_Occurred())
         return NULL;
     plan_drop(c);
+    if (offset < 0 || length < 0 || offset > size || length > size - offset)
+        Py_RETURN_FALSE;
     struct plan plan = {.fd = -1, .left = (uint64_t)length,
                         .identity = {.size = size, .mtime_ns = mtime, .min_links = (unsigned)links}};
     bool is_planned = length <= BUFFERED_BYTES ? plan_buffer(&plan, (int)fd, offset, (size_t)length)
@@ -444,6 +449,7 @@ static PyObject *call_app(PyObject *self, PyObject *const *args, size_t flags, P
         return NULL;
     PyObject *given[] = {args[0], start};
     PyObject *body = PyObject_Vectorcall(((Checked *)self)->inner, given, 2, NULL);
+    guard.current = NULL; /* whoever is called next from the loop answers no request */
     Py_DECREF(start);
     return body;
 }

@@ -1,0 +1,316 @@
+"""A process that serves a WSGI application under the guard alone, for tests of the guard's API.
+
+What a request is to do stands in its target: ``/raise``, ``/park?name=a&times=2``. What a test
+asks for meanwhile goes over a socketpair whose end here is under ``guard.watch``: one JSON
+object a packet, ``{"do": "connections"}``, answered by one.
+
+    python -m tests.guard_app LISTENER CONTROL LIMITS    two descriptors, and JSON
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from urllib.parse import parse_qs
+
+from edge_server import guard
+from tests.servers import Place
+
+LIMITS = {
+    "header_timeout_s": 5.0,
+    "body_timeout_s": 5.0,
+    "idle_timeout_s": 30.0,
+    "parked_timeout_s": 30.0,
+    "min_send_rate": 0,
+    "max_connections": 5000,
+    "max_head_bytes": 16 << 10,
+    "max_target_bytes": 8 << 10,
+    "max_fields": 100,
+    "max_body_bytes": 1 << 20,
+}
+WITHIN_S = 10.0
+
+StartResponse = Callable[..., Any]
+Query = Mapping[str, str]
+
+
+class GuardApp:
+    """The process, seen from a test. A context manager; its end must be an exit that was asked for."""
+
+    def __init__(self, host: str = "127.0.0.1", **limits: float) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            listener.bind((host, 0))
+            listener.listen(4096)
+            listener.setblocking(False)
+            self.place = Place(*listener.getsockname()[:2])
+            self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                kept = (listener.fileno(), theirs.fileno())
+                command = [sys.executable, "-m", __name__, *map(str, kept), json.dumps({**LIMITS, **limits})]
+                self.process = subprocess.Popen(command, pass_fds=kept, stderr=subprocess.PIPE)
+        self._control.settimeout(WITHIN_S)
+        assert json.loads(self._control.recv(1 << 20)) == "ready"
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def do(self, what: str, **arguments: object) -> Any:
+        """Have the process do something in its loop; return what came of it."""
+        self._control.send(json.dumps({"do": what, **arguments}).encode())
+        return json.loads(self._control.recv(1 << 20))
+
+    def connections(self) -> dict[str, int]:
+        """Return the client connections by state, without those states that none is in."""
+        return {state: count for state, count in self.do("connections").items() if count}
+
+    def counters(self) -> dict[str, int]:
+        """Return the guard's counters."""
+        told: dict[str, int] = self.do("counters")
+        return told
+
+    def end(self) -> str:
+        """End the process; return what it wrote to standard error."""
+        self._control.close()
+        _, error = self.process.communicate(timeout=WITHIN_S)
+        assert self.process.returncode == 0, (self.process.returncode, error)
+        return error.decode()
+
+    def __enter__(self) -> GuardApp:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.process.kill()
+            self.process.communicate()
+        elif self.process.returncode is None:
+            self.end()
+
+
+class Inside:
+    """The process, seen from inside: the application, the control socket, the tick."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._files: dict[str, int] = {}
+        self._calls: dict[str, int] = {}
+        self._tokens: dict[str, int] = {}
+        self._ticks: list[float] = []
+        self._does_tick_fail = False
+
+    def tick(self) -> None:
+        if not self._ticks:
+            guard.watch(self._control.fileno(), self.obey)
+            self._control.send(json.dumps("ready").encode())
+        self._ticks.append(time.monotonic())
+        if self._does_tick_fail:
+            raise RuntimeError("this tick was told to fail")
+
+    def obey(self) -> None:
+        """Do what the test asks for; end with it."""
+        packet = self._control.recv(1 << 16)
+        if not packet:
+            os._exit(0)
+        asked = json.loads(packet)
+        told = getattr(self, f"do_{asked.pop('do')}")(**asked)
+        self._control.send(json.dumps(told).encode())
+
+    def do_connections(self) -> dict[str, int]:
+        return guard.connections()
+
+    def do_counters(self) -> dict[str, int]:
+        return guard.counters()
+
+    def do_refusals(self) -> object:
+        return guard.refusals()
+
+    def do_resume(self, name: str) -> bool:
+        return guard.resume(self._tokens[name])
+
+    def do_resume_token(self, token: int) -> object:
+        return guard.resume(token)
+
+    def do_resume_all(self) -> int:
+        """Resume whatever is parked; return how many were."""
+        return sum(guard.resume(token) for token in self._tokens.values())
+
+    def do_token(self, name: str) -> int:
+        return self._tokens[name]
+
+    def do_ticks(self) -> list[float]:
+        return self._ticks
+
+    def do_fail_ticks(self, does: bool) -> None:
+        self._does_tick_fail = does
+
+    def do_fail_watch(self) -> None:
+        self._control.send(b'"failing"')
+        raise RuntimeError("this watcher was told to fail")
+
+    def do_stop_accepting(self) -> None:
+        guard.stop_accepting()
+
+    def do_close_after_answers(self) -> None:
+        guard.close_after_answers()
+
+    def do_close_idle(self, seconds: float) -> int:
+        return guard.close_idle(seconds)
+
+    def do_outside(self) -> list[str]:
+        """Call what only makes sense while a request is answered; return what each raises."""
+        return [
+            _raised(guard.park),
+            _raised(guard.peer),
+            _raised(guard.arrived),
+            _raised(lambda: guard.send_memory(b"")),
+            _raised(lambda: guard.send_file(0, 0, 0, 0, 0, 0)),
+        ]
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Any:
+        query = {name: values[0] for name, values in parse_qs(environ.get("QUERY_STRING", "")).items()}
+        answer = getattr(self, f"answer_{environ['PATH_INFO'].strip('/')}")
+        return answer(query, environ, start_response)
+
+    def answer_text(self, query: Query, environ: dict[str, Any], start_response: StartResponse) -> bytes:
+        """Answer with a text that the target gives, as any application would."""
+        body = query.get("text", "hello").encode()
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return body
+
+    def answer_file(self, query: Query, environ: dict[str, Any], start_response: StartResponse) -> bytes:
+        """Answer with bytes of a file; ``links=0`` does not mind that it is replaced."""
+        path = query["path"]
+        if path not in self._files:
+            self._files[path] = os.open(path, os.O_RDONLY)
+        descriptor = self._files[path]
+        now = os.fstat(descriptor)
+        start, length = int(query.get("start", 0)), int(query.get("length", now.st_size))
+        expected = (
+            int(query.get("size", now.st_size)),
+            int(query.get("mtime", now.st_mtime_ns)),
+            int(query.get("links", 1)),
+        )
+        if not guard.send_file(descriptor, start, length, *expected):
+            start_response("503 Service Unavailable", [("Content-Length", "0")])
+        else:
+            start_response("200 OK", [("Content-Length", query.get("announced", str(length)))])
+        return query.get("own", "").encode()
+
+    def answer_memory(self, query: Query, environ: dict[str, Any], start_response: StartResponse) -> bytes:
+        """Answer with a buffer that is overwritten as soon as it was announced."""
+        length = int(query["length"])
+        buffer = bytearray(pattern(length))
+        guard.send_memory(memoryview(buffer))
+        buffer[:] = bytes(length)
+        start_response("200 OK", [("Content-Length", str(length))])
+        return b""
+
+    def answer_body(self, query: Query, environ: dict[str, Any], start_response: StartResponse) -> Any:
+        """Answer with a body of one length that announces another."""
+        headers = [("Content-Length", query["announced"])] if "announced" in query else []
+        start_response(query.get("status", "200 OK"), headers)
+        body = pattern(int(query["given"]))
+        kind = query.get("as", "bytes")
+        if kind == "bytes":
+            return body
+        pieces = [body[at : at + 1000] for at in range(0, len(body), 1000)]
+        return pieces if kind == "list" else iter(pieces)
+
+    def answer_head(self, query: Query, environ: dict[str, Any], start_response: StartResponse) -> bytes:
+        """Answer with the status and a field that the target gives."""
+        field = (query.get("name", "X-Field"), query.get("value", "value"))
+        start_response(query.get("status", "200 OK"), [("Content-Length", "2"), field])
+        return b"ok"
+
+    def answer_fields(self, query: Query, environ: dict[str, Any], start_response: StartResponse) -> bytes:
+        """Answer with header lines that go past bjoern."""
+        guard.send_fields(guard.header_lines([("X-One", "1"), ("X-Two", query.get("value", "2"))]))
+        return self.answer_text(query, environ, start_response)
+
+    def answer_raise(self, query: Query, environ: dict[str, Any], start_response: StartResponse) -> Any:
+        """Fail in one of the places where an application can."""
+        when = query["when"]
+        if when == "before":
+            raise LookupError("told to fail")
+        if when == "planned":
+            guard.send_memory(b"secret")
+            guard.send_fields(b"\r\nX-Secret: 1")
+            raise LookupError("told to fail")
+        if when == "silent":
+            return b"no head"
+        if when == "parked":
+            guard.park()
+            raise LookupError("told to fail")
+        start_response("200 OK", [("Content-Length", "3000")])
+        if when == "after":
+            raise LookupError("told to fail")
+        return _failing(0 if when == "first" else 1)
+
+    def answer_park(self, query: Query, environ: dict[str, Any], start_response: StartResponse) -> bytes:
+        """Park so many times under a name, then answer with the number of calls."""
+        name = query["name"]
+        calls = self._calls[name] = self._calls.get(name, 0) + 1
+        if calls > int(query.get("times", 1)):
+            return self.answer_text({"text": f"{name} {calls}"}, environ, start_response)
+        if "planned" in query:
+            guard.send_memory(b"stale " * 10)
+            guard.send_fields(b"\r\nX-Stale: 1")
+        self._tokens[name] = guard.park()
+        if "at-once" in query:
+            resumed = [guard.resume(self._tokens[name]) for _ in range(2)]
+            assert resumed == [True, False]
+        if "twice" in query:
+            self._tokens[name] = guard.park()
+        if query.get("silent"):
+            start_response("200 OK", [("Content-Length", "0")])
+            return b""
+        start_response("200 OK", [("Content-Length", "14")])
+        return b"never to be seen"
+
+    def answer_who(self, query: Query, environ: dict[str, Any], start_response: StartResponse) -> bytes:
+        """Answer with what the guard knows of the client."""
+        told = {
+            "peer": guard.peer(),
+            "remote": environ["REMOTE_ADDR"],
+            "arrived": guard.arrived(),
+            "now": time.monotonic(),
+        }
+        return self.answer_text({"text": json.dumps(told)}, environ, start_response)
+
+
+def pattern(length: int) -> bytes:
+    """Return bytes in which every place is recognised by its neighbours."""
+    words = b"".join(at.to_bytes(4, "big") for at in range(length // 4 + 1))
+    return words[:length]
+
+
+def _failing(pieces: int) -> Iterator[bytes]:
+    for _ in range(pieces):
+        yield pattern(1000)
+    raise LookupError("told to fail")
+
+
+def _raised(function: Callable[[], object]) -> str:
+    try:
+        return f"returned {function()!r}"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def main(listener: str, control: str, limits: str) -> None:
+    inside = Inside(socket.socket(fileno=int(control)))
+    served = socket.socket(fileno=int(listener))
+    guard.serve(served, inside, guard.Limits(**json.loads(limits)), inside.tick)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
