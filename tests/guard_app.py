@@ -9,6 +9,7 @@ object a packet, ``{"do": "connections"}``, answered by one.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import socket
@@ -43,7 +44,9 @@ Query = Mapping[str, str]
 class GuardApp:
     """The process, seen from a test. A context manager; its end must be an exit that was asked for."""
 
-    def __init__(self, host: str = "127.0.0.1", **limits: float) -> None:
+    def __init__(
+        self, host: str = "127.0.0.1", environ: Mapping[str, str] | None = None, **limits: float
+    ) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -56,7 +59,9 @@ class GuardApp:
             with theirs:
                 kept = (listener.fileno(), theirs.fileno())
                 command = [sys.executable, "-m", __name__, *map(str, kept), json.dumps({**LIMITS, **limits})]
-                self.process = subprocess.Popen(command, pass_fds=kept, stderr=subprocess.PIPE)
+                self.process = subprocess.Popen(
+                    command, pass_fds=kept, stderr=subprocess.PIPE, env={**os.environ, **(environ or {})}
+                )
         self._control.settimeout(WITHIN_S)
         assert json.loads(self._control.recv(1 << 20)) == "ready"
 
@@ -146,6 +151,12 @@ class Inside:
     def do_token(self, name: str) -> int:
         return self._tokens[name]
 
+    def do_sanitizer(self, function: str) -> int:
+        """Call a function of the sanitizer that this process was started with."""
+        called = getattr(ctypes.CDLL(None), function)
+        called.restype = ctypes.c_size_t
+        return int(called())
+
     def do_ticks(self) -> list[float]:
         return self._ticks
 
@@ -225,6 +236,12 @@ class Inside:
         pieces = [body[at : at + 1000] for at in range(0, len(body), 1000)]
         return pieces if kind == "list" else iter(pieces)
 
+    def answer_wrapped(self, query: Query, environ: dict[str, Any], start_response: StartResponse) -> Any:
+        """Answer with a file in bjoern's wsgi.file_wrapper."""
+        headers = [("Content-Length", query["announced"])] if "announced" in query else []
+        start_response("200 OK", headers)
+        return environ["wsgi.file_wrapper"](open(query["path"], "rb"), 1000)
+
     def answer_head(self, query: Query, environ: dict[str, Any], start_response: StartResponse) -> bytes:
         """Answer with the status and a field that the target gives."""
         field = (query.get("name", "X-Field"), query.get("value", "value"))
@@ -270,6 +287,9 @@ class Inside:
             assert resumed == [True, False]
         if "twice" in query:
             self._tokens[name] = guard.park()
+        if "open" in query:
+            start_response("200 OK", [])
+            return iter([b"never", b"to be seen"])
         if query.get("silent"):
             start_response("200 OK", [("Content-Length", "0")])
             return b""

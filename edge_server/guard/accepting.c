@@ -120,8 +120,6 @@ static void turn_to_reading(struct conn *c) {
             c->is_ending = true;
         conn_enter(c, CONN_IDLE);
     }
-    if (guard.is_closing && c->state == CONN_IDLE && c->input_used == 0 && c->answer_head_sent > 0)
-        c->is_ending |= c->wants_close;
     if (c->is_ending || c->input_used > 0) {
         c->is_starved = false;
         ev_feed_event(c->loop, c->watcher, EV_READ);

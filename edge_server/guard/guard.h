@@ -82,6 +82,7 @@ struct conn {
     bool wants_close : 1;          /* the client's request was its last */
     bool wants_linger : 1;
     bool is_head_request : 1;
+    bool is_http10 : 1;
     bool is_chunked_request : 1;
     bool is_starved : 1;           /* what `input` holds is no whole request */
     bool is_parking : 1;

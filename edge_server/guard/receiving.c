@@ -58,6 +58,7 @@ static enum verdict read_head(struct conn *c, const char *in, size_t n, size_t *
     guard.head_length = head.length;
     c->wants_close = head.wants_close;
     c->is_head_request = head.is_head;
+    c->is_http10 = head.is_http10;
     c->is_chunked_request = head.is_chunked;
     c->request_left = head.content_length;
     if (!head.is_chunked && head.content_length == 0)

@@ -75,7 +75,7 @@ void fields_drop(struct conn *c) {
 /* Whether bjoern's answer went out as announced; called when bjoern turns back to reading. */
 bool answer_finish(struct conn *c) {
     bool is_whole = c->phase != PHASE_HEAD && (c->answer_left == 0 || c->answer_left == ANSWER_OPEN);
-    if (!is_whole)
+    if (!is_whole && !c->is_cut)
         guard.counters.bad_answers++;
     plan_drop(c);
     fields_drop(c);
@@ -108,13 +108,12 @@ static uint64_t announced(const char *head, size_t length) {
 }
 
 /* Understand a head of bjoern's; false where it is none that an application asked for. */
-static bool understand(const struct conn *c, const char *text, size_t n, struct answer_head *out) {
+static bool understand(struct conn *c, const char *text, size_t n, struct answer_head *out) {
     const char *blank = n >= 12 ? memmem(text, n, "\r\n\r\n", 4) : NULL;
     if (blank == NULL || memcmp(text, "HTTP/1.1 ", 9) != 0)
         return false;
     out->length = (size_t)(blank - text) + 4;
     out->status = (text[9] - '0') * 100 + (text[10] - '0') * 10 + (text[11] - '0');
-    bool is_closing = c->wants_close || guard.is_closing;
     bool is_chunked = false;
     if (ends_with(text, out->length, KEEP, sizeof KEEP - 1)) {
         out->fields = out->length - (sizeof KEEP - 1);
@@ -124,11 +123,40 @@ static bool understand(const struct conn *c, const char *text, size_t n, struct 
     } else {
         return false;
     }
-    out->ending = is_chunked ? (is_closing ? CLOSE_CHUNKED : KEEP_CHUNKED) : (is_closing ? CLOSE : KEEP);
-    out->ending_length = strlen(out->ending);
     bool has_body = !c->is_head_request && out->status != 204 && out->status != 304 && out->status >= 200;
     out->body = has_body ? announced(text, out->fields + 2) : 0;
+    if (is_chunked && c->is_http10)
+        return false; /* RFC 9112 section 6.1: such a client does not know chunks */
+    if (!is_chunked && out->body == ANSWER_OPEN)
+        c->wants_close = true; /* RFC 9112 section 6.3: the end of the connection is the end of the body */
+    out->ending = is_chunked ? (c->wants_close ? CLOSE_CHUNKED : KEEP_CHUNKED) : (c->wants_close ? CLOSE : KEEP);
+    out->ending_length = strlen(out->ending);
     return true;
+}
+
+/* bjoern is to come back at once: for its next piece, or for an error again. A watcher that it stops forgets this. */
+static void call_again(struct conn *c) {
+    int error = errno;
+    ev_feed_event(c->loop, c->watcher, EV_WRITE);
+    errno = error;
+}
+
+/* The client is gone: bjoern is to give up, at once or (a chunked answer) at its next write. */
+static ssize_t fail(struct conn *c) {
+    plan_drop(c);
+    c->is_ending = c->is_cut = true;
+    call_again(c);
+    errno = EPIPE;
+    return -1;
+}
+
+/* The same while bjoern holds its head. It is told that all of it went out and fails at what follows:
+ * NOTE: bjoern frees a head that it could not write, and with wsgi.file_wrapper uses it again. */
+static ssize_t fail_head(struct conn *c, size_t n) {
+    guard.counters.write_errors++;
+    c->phase = PHASE_BODY;
+    fail(c);
+    return (ssize_t)n;
 }
 
 /* Answer 500 instead of what bjoern made of an application's failure, and end the connection. */
@@ -137,6 +165,7 @@ static ssize_t replace_failure(struct conn *c, size_t n) {
     guard_refuse(c, 500, "internal", NULL, 0);
     c->phase = PHASE_BODY;
     c->answer_left = 0;
+    call_again(c);
     return (ssize_t)n;
 }
 
@@ -148,14 +177,11 @@ static void account(struct conn *c, size_t body) {
 }
 
 /* The connection cannot go on: what was announced will not come. */
-static ssize_t cut(struct conn *c) {
+static void cut(struct conn *c) {
     struct linger at_once = {.l_onoff = 1, .l_linger = 0}; /* what is queued is not sent either */
     setsockopt(fd_of(c), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
     guard.counters.cut++;
-    c->is_ending = c->is_cut = true;
-    plan_drop(c);
-    errno = EPIPE;
-    return -1;
+    c->is_cut = true;
 }
 
 /* Nothing more goes into the socket now; `reported` bytes of bjoern's are out. */
@@ -232,14 +258,12 @@ static ssize_t write_plan(struct conn *c, size_t owed) {
     uint64_t before = c->plan.left;
     while (c->plan.left > 0) {
         ssize_t sent = send_piece(c);
+        if (sent < 0 && errno == EAGAIN)
+            return blocked(c, reported);
         if (sent == 0)
-            return cut(c);
-        if (sent < 0) {
-            if (errno == EAGAIN)
-                return blocked(c, reported);
-            plan_drop(c);
-            return -1;
-        }
+            cut(c);
+        if (sent <= 0)
+            return fail_head(c, owed);
         c->plan.left -= (uint64_t)sent;
         account(c, (size_t)sent);
         if (c->plan.is_full || (before - c->plan.left >= TURN_BYTES && c->plan.left > 0))
@@ -247,11 +271,14 @@ static ssize_t write_plan(struct conn *c, size_t owed) {
     }
     plan_drop(c);
     c->phase = PHASE_BODY;
+    call_again(c);
     return (ssize_t)owed;
 }
 
 /* bjoern's own body bytes: as many as were announced, the rest is swallowed. */
 static ssize_t write_body(struct conn *c, const char *bytes, size_t n) {
+    if (c->is_cut)
+        return fail(c);
     size_t allowed = n < c->answer_left ? n : (size_t)c->answer_left;
     if (allowed < n && !c->is_head_request)
         guard.counters.bad_answers++;
@@ -259,13 +286,13 @@ static ssize_t write_body(struct conn *c, const char *bytes, size_t n) {
     if (allowed > 0) {
         ssize_t sent = send(fd_of(c), bytes, allowed, MSG_NOSIGNAL);
         if (sent < 0)
-            return errno == EAGAIN ? blocked(c, 0) : -1;
+            return errno == EAGAIN ? blocked(c, 0) : fail(c);
         account(c, (size_t)sent);
         done = (size_t)sent;
     }
     if (done < allowed)
         return blocked(c, (ssize_t)done);
-    ev_feed_event(c->loop, c->watcher, EV_WRITE); /* bjoern may have more; if not, it stops the watcher */
+    call_again(c);
     return (ssize_t)n;
 }
 
@@ -290,6 +317,8 @@ static size_t gather(struct conn *c, const struct answer_head *head, const char 
 
 static ssize_t write_head(struct conn *c, const char *text, size_t n) {
     struct answer_head head;
+    if (c->answer_head_sent == 0 && guard.is_closing)
+        c->wants_close = true; /* said once: a head that goes out in pieces must not change its mind */
     if (!understand(c, text, n, &head))
         return replace_failure(c, n);
     if (c->answer_head_sent == 0) {
@@ -307,7 +336,7 @@ static ssize_t write_head(struct conn *c, const char *text, size_t n) {
     int flags = MSG_NOSIGNAL | (c->plan.kind == PLAN_FILE ? MSG_MORE : 0);
     ssize_t sent = sendmsg(fd_of(c), &message, flags);
     if (sent < 0)
-        return errno == EAGAIN ? blocked(c, 0) : -1;
+        return errno == EAGAIN ? blocked(c, 0) : fail_head(c, n);
     size_t head_length = head.fields + c->fields_length + head.ending_length;
     size_t of_head = head_length - c->answer_head_sent;
     if ((size_t)sent < of_head) {
@@ -317,7 +346,7 @@ static ssize_t write_head(struct conn *c, const char *text, size_t n) {
     size_t of_body = (size_t)sent - of_head;
     c->answer_head_sent = head_length;
     account(c, of_body);
-    if (c->wants_close || guard.is_closing)
+    if (c->wants_close)
         c->is_ending = true;
     if (c->plan.kind != PLAN_NONE) {
         c->phase = PHASE_PLAN;
@@ -329,7 +358,7 @@ static ssize_t write_head(struct conn *c, const char *text, size_t n) {
     c->phase = PHASE_BODY;
     if (of_body < own)
         return blocked(c, (ssize_t)(head.length + of_body));
-    ev_feed_event(c->loop, c->watcher, EV_WRITE);
+    call_again(c);
     return (ssize_t)n;
 }
 
@@ -338,8 +367,10 @@ ssize_t guard_write(int fd, const void *buffer, size_t length) {
     struct conn *c = conn_of(fd);
     if (c == NULL)
         return write(fd, buffer, length);
-    if (c->is_parking)
+    if (c->is_parking) {
+        call_again(c);
         return (ssize_t)length;
+    }
     switch (c->phase) {
     case PHASE_HEAD:
         return write_head(c, buffer, length);
@@ -358,13 +389,15 @@ ssize_t guard_sendfile(int fd, int file, off_t *offset, size_t count) {
     size_t allowed = count < c->answer_left ? count : (size_t)c->answer_left;
     if (c->is_parking || allowed == 0)
         return 0;
+    if (c->answer_left == ANSWER_OPEN)
+        cut(c); /* its head said chunked, and bjoern sends the bare file */
+    if (c->is_cut)
+        return fail(c);
     ssize_t sent = sendfile(fd, file, offset, allowed);
-    if (sent > 0) {
-        account(c, (size_t)sent);
-        ev_feed_event(c->loop, c->watcher, EV_WRITE);
-    } else if (sent < 0 && errno == EAGAIN) {
-        wait_writable(c);
-    }
+    if (sent < 0)
+        return errno == EAGAIN ? blocked(c, 0) : fail(c);
+    account(c, (size_t)sent);
+    call_again(c);
     return sent;
 }
 
@@ -390,7 +423,7 @@ static const char *phrase_of(int status) {
 
 /* A whole answer with its problem document (RFC 9457), after which the connection ends. */
 size_t own_answer(char *out, size_t size, int status, const char *reason, const char *corr_id, bool has_body) {
-    char body[256], date[40];
+    char body[320], date[40];
     time_t now = time(NULL);
     struct tm utc;
     strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", gmtime_r(&now, &utc));

@@ -58,8 +58,22 @@ void linger_begin(struct conn *c) {
     ev_io_start(guard.loop, &linger->watcher);
 }
 
+/* Whether the kernel holds bytes of an answer that the client has not taken. */
+static bool has_unsent(int fd) {
+    int unsent = 0;
+    return ioctl(fd, SIOCOUTQ, &unsent) == 0 && unsent > 0;
+}
+
+/* Let close(2) drop what is queued: the kernel keeps it for minutes for a client that does not read. */
+static void reset_at_close(int fd) {
+    struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+}
+
 void linger_end(struct conn *c) {
     int fd = fd_of(c);
+    if (has_unsent(fd))
+        reset_at_close(fd);
     ev_io_stop(guard.loop, &c->linger->watcher);
     free(c->linger);
     c->linger = NULL;
@@ -71,7 +85,7 @@ void linger_end(struct conn *c) {
 static bool is_reading_slowly(const struct conn *c, int64_t now) {
     int64_t age = now - c->since_ns - STALL_GRACE_NS;
     int unsent = 0;
-    if (age <= 0 || !ev_is_active(c->watcher))
+    if (age <= 0 || c->is_cut || !ev_is_active(c->watcher))
         return false;
     if (ioctl(fd_of(c), SIOCOUTQ, &unsent) != 0 || (uint64_t)unsent > c->answer_sent)
         unsent = 0;
@@ -81,8 +95,8 @@ static bool is_reading_slowly(const struct conn *c, int64_t now) {
 
 static void hang_up(struct conn *c) {
     plan_drop(c);
-    c->is_ending = true;
-    c->wants_linger = false;
+    c->is_ending = c->is_cut = true;
+    reset_at_close(fd_of(c));
     shutdown(fd_of(c), SHUT_RDWR); /* bjoern's next read or write fails, and it closes */
     ev_feed_event(c->loop, c->watcher, c->state == CONN_BUSY ? EV_WRITE : EV_READ);
 }
@@ -100,7 +114,10 @@ static void sweep_one(struct conn *c, int64_t now) {
     case CONN_IDLE:
         if (age > (c->state == CONN_FRESH ? limits->header_ns : limits->idle_ns)) {
             guard.counters.timed_out_idle++;
-            end_soon(c);
+            if (has_unsent(fd_of(c)))
+                hang_up(c);
+            else
+                end_soon(c);
         }
         break;
     case CONN_HEAD:
@@ -143,9 +160,7 @@ static void sweep(struct ev_loop *loop, ev_timer *watcher, int events) {
     int64_t now = now_ns();
     for (size_t fd = 0; fd < conn_table_end(); fd++) {
         struct conn *c = conn_of((int)fd);
-        if (c != NULL && !c->is_ending)
-            sweep_one(c, now);
-        else if (c != NULL && c->state == CONN_LINGER)
+        if (c != NULL && (!c->is_ending || c->state == CONN_BUSY || c->state == CONN_LINGER))
             sweep_one(c, now);
     }
     if (guard.is_paused)
