@@ -69,6 +69,8 @@ struct conn {
     uint64_t request_left;         /* bytes of a request body of known length */
     uint64_t answer_left;          /* body bytes announced and not yet sent; ANSWER_OPEN if chunked */
     uint64_t answer_sent;          /* bytes of this answer that the kernel took */
+    uint64_t pace_read;            /* of it, what the client had read at pace_ns */
+    int64_t pace_ns;               /* when its pace was last judged */
     size_t answer_head_sent;
     struct plan plan;
     char *fields;                  /* header lines for this answer besides bjoern's; owned */

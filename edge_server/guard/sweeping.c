@@ -17,6 +17,7 @@
 #define LINGER_NS 2000000000
 #define LINGER_BYTES (8 << 20)
 #define STALL_GRACE_NS 2000000000
+#define PACE_NS 5000000000
 #define SECOND_NS 1000000000
 
 struct lingering {
@@ -81,16 +82,36 @@ void linger_end(struct conn *c) {
     close(fd);
 }
 
-/* Whether a client reads its answer slower than it must. */
-static bool is_reading_slowly(const struct conn *c, int64_t now) {
-    int64_t age = now - c->since_ns - STALL_GRACE_NS;
+/* Bytes of this answer that the client's side has taken. */
+static uint64_t read_by_client(const struct conn *c) {
     int unsent = 0;
-    if (age <= 0 || c->is_cut || !ev_is_active(c->watcher))
-        return false;
     if (ioctl(fd_of(c), SIOCOUTQ, &unsent) != 0 || (uint64_t)unsent > c->answer_sent)
         unsent = 0;
-    uint64_t read = c->answer_sent - (uint64_t)unsent;
-    return read / (uint64_t)(age / SECOND_NS + 1) < guard.limits.min_send_rate;
+    return c->answer_sent - (uint64_t)unsent;
+}
+
+static bool is_too_little(uint64_t bytes, int64_t ns) {
+    return bytes / (uint64_t)(ns / SECOND_NS + 1) < guard.limits.min_send_rate;
+}
+
+/* Whether a client reads its answer slower than it must: since the answer began, or in the last
+ * PACE_NS alone, as what it read fast before must not let it stall for hours. */
+static bool is_reading_slowly(struct conn *c, int64_t now) {
+    int64_t age = now - c->since_ns - STALL_GRACE_NS;
+    if (age <= 0 || c->is_cut || !ev_is_active(c->watcher))
+        return false;
+    if (c->pace_ns < c->since_ns) {
+        c->pace_ns = c->since_ns;
+        c->pace_read = 0;
+    }
+    uint64_t read = read_by_client(c);
+    bool is_slow = is_too_little(read, age);
+    if (now - c->pace_ns >= PACE_NS) {
+        is_slow |= is_too_little(read - c->pace_read, now - c->pace_ns - STALL_GRACE_NS);
+        c->pace_ns = now;
+        c->pace_read = read;
+    }
+    return is_slow;
 }
 
 static void hang_up(struct conn *c) {
