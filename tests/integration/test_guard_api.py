@@ -138,6 +138,27 @@ def test_a_client_that_resets_in_mid_body_disturbs_nobody(app: GuardApp, large: 
         assert len(os.listdir(f"/proc/{app.pid}/fd")) <= before
 
 
+@pytest.mark.parametrize("fields", [{}, {"Connection": "close"}], ids=["keep-alive", "close"])
+def test_a_client_that_does_not_read_is_reset_and_the_kernel_keeps_nothing(
+    large: Path, fields: dict[str, str]
+) -> None:
+    with GuardApp(min_send_rate=100_000) as app, Connection(app.place, receive_buffer=4096) as connection:
+        connection.send(target("file", path=large), fields=fields)
+        eventually(lambda: app.connections() == {"busy": 1})
+        eventually(lambda: app.connections() == {}, within=5)
+        assert app.counters()["timed_out_send"] == 1
+        assert queued_bytes(app.place.port) == 0
+
+
+def test_an_idle_client_that_has_not_read_is_reset_too() -> None:
+    with GuardApp(idle_timeout_s=0.5) as app, Connection(app.place, receive_buffer=4096) as connection:
+        connection.send(target("memory", length=60_000))
+        eventually(lambda: app.connections() == {"idle": 1})
+        assert queued_bytes(app.place.port) > 0
+        eventually(lambda: app.connections() == {}, within=2)
+        assert queued_bytes(app.place.port) == 0
+
+
 def truncate(path: Path) -> None:
     os.truncate(path, LARGE // 2)
 
@@ -269,7 +290,7 @@ def test_header_lines_are_sent_with_one_answer_only(shared: GuardApp) -> None:
 
 
 @pytest.mark.parametrize("kind", ["bytes", "list", "iterator"])
-@pytest.mark.parametrize("announced, given", [(10, 5000), (0, 10), (1500, 5000), (4999, 5000)])
+@pytest.mark.parametrize(("announced", "given"), [(10, 5000), (0, 10), (1500, 5000), (4999, 5000)])
 def test_what_is_more_than_announced_is_dropped(
     shared: GuardApp, kind: str, announced: int, given: int
 ) -> None:
@@ -283,7 +304,7 @@ def test_what_is_more_than_announced_is_dropped(
 
 
 @pytest.mark.parametrize("kind", ["bytes", "list", "iterator"])
-@pytest.mark.parametrize("announced, given", [(10, 0), (5001, 5000), (1_000_000, 2500)])
+@pytest.mark.parametrize(("announced", "given"), [(10, 0), (5001, 5000), (1_000_000, 2500)])
 def test_what_is_less_than_announced_ends_the_connection(
     shared: GuardApp, kind: str, announced: int, given: int
 ) -> None:
@@ -309,7 +330,7 @@ def test_a_body_of_unknown_length_is_sent_in_chunks(shared: GuardApp) -> None:
 
 @pytest.mark.parametrize("kind", ["bytes", "list", "iterator"])
 @pytest.mark.parametrize(
-    "method, status",
+    ("method", "status"),
     [("HEAD", "200 OK"), ("GET", "304 Not Modified"), ("GET", "204 No Content")],
     ids=["HEAD", "304", "204"],
 )
@@ -466,10 +487,9 @@ def test_a_flood_while_parked_stays_in_the_kernel(app: GuardApp) -> None:
         park(app, connection, "a")
         resident = resident_bytes(app.pid)
         connection.socket.settimeout(0.5)
-        asked = request("/text", "GET", {"Host": "a"}) * 1000
+        flood = request("/text", "GET", {"Host": "a"}) * 1_000_000
         with pytest.raises(TimeoutError):
-            for _ in range(1000):
-                connection.socket.sendall(asked)
+            connection.socket.sendall(flood)
         assert resident_bytes(app.pid) < resident + (1 << 20)
         assert app.connections() == {"parked": 1}
         assert cpu_share(app.pid, 0.5) < 0.1
@@ -771,6 +791,13 @@ def test_every_state_is_counted(app: GuardApp) -> None:
         states = ("fresh", "head", "body", "busy", "parked", "idle", "linger")
         eventually(lambda: app.connections() == dict.fromkeys(states, 1))
         assert fresh.unread() == b""
+
+
+def queued_bytes(port: int) -> int:
+    """Return what the kernel holds for clients of a port, whether or not a process still knows of them."""
+    # proc(5), /proc/net/tcp: local address, remote address, state, then send and receive queue.
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(int(row[4].partition(":")[0], 16) for row in rows if row[1].endswith(f":{port:04X}"))
 
 
 def resident_bytes(pid: int) -> int:
