@@ -132,10 +132,10 @@ def connections() -> dict[str, int]:
 def counters() -> dict[str, int]:
     """Return what happened since the process began; numbers only grow."""
 
-def refusals() -> tuple[list[tuple[int, str, tuple[str, int], str, float]], int]:
+def refusals() -> tuple[list[tuple[int, str, tuple[str, int], str, float]], list[tuple[int, str, int]]]:
     """Return what the guard answered by itself since the last call, oldest first.
 
     Returns:
         ``(status, reason, (address, port), correlation id, seconds since its first byte)`` of
-        each, and how many more there were than could be kept.
+        each of the last ones; and ``(status, reason, count)`` of those that were too many to keep.
     """

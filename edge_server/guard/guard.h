@@ -114,6 +114,15 @@ struct refusal {
 
 #define REFUSALS_KEPT 256
 
+/* Refusals of one kind that had to make room before Python asked for them. */
+struct refusals_lost {
+    const char *reason;
+    int status;
+    uint64_t count;
+};
+
+#define REFUSAL_KINDS 16
+
 struct guard_counters {
     uint64_t accepted, requests, refused, cut, parks, replays;
     uint64_t timed_out_head, timed_out_body, timed_out_send, timed_out_idle;
@@ -128,7 +137,8 @@ struct guard {
     struct guard_limits limits;
     struct guard_counters counters;
     struct refusal refusals[REFUSALS_KEPT];
-    uint64_t refusals_end;         /* refusals[k % REFUSALS_KEPT] for the last ones */
+    uint64_t refusals_start, refusals_end; /* refusals[k % REFUSALS_KEPT] are still to be told */
+    struct refusals_lost lost[REFUSAL_KINDS];
     struct conn *current;          /* whose request bjoern is answering */
     size_t head_length;
     char corr_prefix[32];

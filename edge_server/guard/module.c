@@ -341,27 +341,40 @@ static PyObject *counters(PyObject *self, PyObject *nothing) {
                          n->paused_accepts, "bad_answers", n->bad_answers, "write_errors", n->write_errors);
 }
 
-static uint64_t refusals_told;
+static PyObject *refusal_tuple(const struct refusal *told) {
+    int64_t since = told->arrived_ns ? told->arrived_ns : told->at_ns;
+    return Py_BuildValue("isNsd", told->status, told->reason, peer_tuple(&told->peer), told->corr_id,
+                         (double)(told->at_ns - since) / 1e9);
+}
+
+static bool append(PyObject *list, PyObject *item) {
+    bool is_appended = item != NULL && PyList_Append(list, item) == 0;
+    Py_XDECREF(item);
+    return is_appended;
+}
+
+static bool tell_refusals(PyObject *told, PyObject *lost) {
+    while (guard.refusals_start < guard.refusals_end)
+        if (!append(told, refusal_tuple(&guard.refusals[guard.refusals_start++ % REFUSALS_KEPT])))
+            return false;
+    for (struct refusals_lost *kind = guard.lost; kind < guard.lost + REFUSAL_KINDS; kind++) {
+        uint64_t count = kind->count;
+        kind->count = 0;
+        if (count > 0 && !append(lost, Py_BuildValue("isK", kind->status, kind->reason, count)))
+            return false;
+    }
+    return true;
+}
 
 static PyObject *refusals(PyObject *self, PyObject *nothing) {
     (void)self;
     (void)nothing;
-    PyObject *list = PyList_New(0);
-    uint64_t end = guard.refusals_end;
-    uint64_t lost = 0;
-    if (end - refusals_told > REFUSALS_KEPT)
-        lost = end - refusals_told - REFUSALS_KEPT;
-    for (uint64_t k = refusals_told + lost; list != NULL && k < end; k++) {
-        const struct refusal *told = &guard.refusals[k % REFUSALS_KEPT];
-        int64_t since = told->arrived_ns ? told->arrived_ns : told->at_ns;
-        PyObject *item = Py_BuildValue("isNsd", told->status, told->reason, peer_tuple(&told->peer),
-                                       told->corr_id, (double)(told->at_ns - since) / 1e9);
-        if (item == NULL || PyList_Append(list, item) != 0)
-            Py_CLEAR(list);
-        Py_XDECREF(item);
-    }
-    refusals_told = end;
-    return list == NULL ? NULL : Py_BuildValue("NK", list, lost);
+    PyObject *told = PyList_New(0), *lost = PyList_New(0);
+    if (told != NULL && lost != NULL && tell_refusals(told, lost))
+        return Py_BuildValue("NN", told, lost);
+    Py_XDECREF(told);
+    Py_XDECREF(lost);
+    return NULL;
 }
 
 /* Checking start_response: a header that could start another one is refused. */

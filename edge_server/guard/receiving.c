@@ -222,10 +222,30 @@ ssize_t guard_read(int fd, void *buffer, size_t size) {
     }
 }
 
+static void count_lost(const struct refusal *oldest) {
+    for (struct refusals_lost *lost = guard.lost; lost < guard.lost + REFUSAL_KINDS; lost++) {
+        if (lost->reason != NULL && (lost->status != oldest->status || strcmp(lost->reason, oldest->reason) != 0))
+            continue;
+        lost->reason = oldest->reason;
+        lost->status = oldest->status;
+        lost->count++;
+        return;
+    }
+}
+
+static struct refusal *next_refusal(void) {
+    struct refusal *next = &guard.refusals[guard.refusals_end % REFUSALS_KEPT];
+    if (guard.refusals_end++ - guard.refusals_start == REFUSALS_KEPT) {
+        guard.refusals_start++;
+        count_lost(next);
+    }
+    return next;
+}
+
 /* Answer in bjoern's stead, and end the connection. */
 void guard_refuse(struct conn *c, int status, const char *reason, const char *corr_id, size_t corr_id_length) {
     char answer[1024];
-    struct refusal *told = &guard.refusals[guard.refusals_end++ % REFUSALS_KEPT];
+    struct refusal *told = next_refusal();
     *told = (struct refusal){.arrived_ns = c->arrived_ns, .at_ns = now_ns(), .peer = c->peer,
                              .status = status, .reason = reason};
     if (corr_id_length > 0 && corr_id_length < sizeof told->corr_id)

@@ -99,8 +99,16 @@ class Tick:
                 bytes_out=0,
                 reason=reason,
             )
-        if lost:
-            log("reject", "warning", reason="bad_request", detail=f"{lost} more refusals than could be kept")
+        for status, reason, count in lost:
+            for _ in range(count):
+                self._tally.record(OTHER, OTHER, status, 0.0, reason=reason)
+            log(
+                "reject",
+                "warning",
+                status=status,
+                reason=reason,
+                detail=f"{count} more, too many to tell each",
+            )
 
     def _fold_slow_clients(self) -> None:
         now = guard.counters()

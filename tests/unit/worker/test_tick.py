@@ -38,10 +38,13 @@ def test_a_tick_beats_and_shows_what_the_guard_counts(row: Row, monkeypatch: pyt
 
 def test_what_the_guard_refused_is_counted_by_reason(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
     refused = (408, "slow_client", ("192.0.2.1", 4711), "abc-g1", 5.0)
-    monkeypatch.setattr(guard, "refusals", lambda: ([refused], 0))
+    monkeypatch.setattr(
+        guard, "refusals", lambda: ([refused], [(408, "slow_client", 2), (400, "bad_request", 3)])
+    )
     tally = Tally()
     Tick(row, tally, AccessLog(0), no_drain, no_end)()
-    assert tally.outcome("other", "other", 408).requests == 1
+    assert tally.outcome("other", "other", 408).requests == 3
+    assert tally.outcome("other", "other", 400).requests == 3
 
 
 def test_a_tick_that_fails_neither_raises_nor_stops_the_next_one(row: Row) -> None:
