@@ -16,6 +16,8 @@ static struct conn *table;
 static size_t table_size, table_end;
 
 bool conn_table_open(size_t descriptors) {
+    if (table != NULL)
+        return true;
     void *memory = mmap(NULL, descriptors * sizeof *table, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED)

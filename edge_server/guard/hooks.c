@@ -55,7 +55,7 @@ static struct hook hooks[] = {
 struct target {
     const void *base; /* of the object that bjoern's code is in */
     const char *error;
-    bool is_found;
+    bool is_found, is_writing;
 };
 
 static struct hook *hook_named(const char *name) {
@@ -68,8 +68,8 @@ static struct hook *hook_named(const char *name) {
 
 /* Write one slot, which may lie in pages that the loader made read-only (RELRO). */
 static bool point(void **slot, void *function, bool is_relro) {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    void *start = (void *)((uintptr_t)slot & ~(page - 1));
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    void *start = (void *)((uintptr_t)slot & ~(uintptr_t)(page - 1));
     if (is_relro && mprotect(start, page, PROT_READ | PROT_WRITE) != 0)
         return false;
     *slot = function;
@@ -81,12 +81,14 @@ static const void *address(const struct dl_phdr_info *object, ElfW(Addr) value) 
     return (const void *)(value < object->dlpi_addr ? object->dlpi_addr + value : value);
 }
 
+/* Loaders protect whole pages only: a page that RELRO ends in stays writable, and bjoern's data may be in it. */
 static bool is_in_relro(const struct dl_phdr_info *object, const void *slot) {
+    uintptr_t mask = ~((uintptr_t)sysconf(_SC_PAGESIZE) - 1);
     for (int k = 0; k < object->dlpi_phnum; k++) {
         const ElfW(Phdr) *header = &object->dlpi_phdr[k];
         uintptr_t start = object->dlpi_addr + header->p_vaddr;
-        if (header->p_type == PT_GNU_RELRO && (uintptr_t)slot >= start &&
-            (uintptr_t)slot < start + header->p_memsz)
+        uintptr_t stop = start + header->p_memsz;
+        if (header->p_type == PT_GNU_RELRO && (uintptr_t)slot >= (start & mask) && (uintptr_t)slot < (stop & mask))
             return true;
     }
     return false;
@@ -99,7 +101,8 @@ static const ElfW(Dyn) *dynamic_section(const struct dl_phdr_info *object) {
     return NULL;
 }
 
-static const char *point_all(const struct dl_phdr_info *object) {
+/* Look at every slot; count those of the hooks and, if it is asked for, write them. */
+static const char *walk(const struct dl_phdr_info *object, bool is_writing) {
     const ElfW(Sym) *symbols = NULL;
     const char *names = NULL;
     const ElfW(Rela) *tables[2] = {NULL, NULL};
@@ -127,9 +130,9 @@ static const char *point_all(const struct dl_phdr_info *object) {
             void **slot = (void **)(object->dlpi_addr + relocation->r_offset);
             if (hook == NULL)
                 continue;
-            if (!point(slot, hook->function, is_in_relro(object, slot)))
-                return "its call table cannot be written (mprotect)";
             hook->found++;
+            if (is_writing && !point(slot, hook->function, is_in_relro(object, slot)))
+                return "its call table cannot be written (mprotect)";
         }
     }
     return NULL;
@@ -143,27 +146,39 @@ static int visit(struct dl_phdr_info *object, size_t size, void *data) {
     if (section == NULL || dladdr(section, &there) == 0 || there.dli_fbase != target->base)
         return 0;
     target->is_found = true;
-    target->error = point_all(object);
+    target->error = walk(object, target->is_writing);
     return 1;
 }
 
+static bool is_called(const char *name) {
+    const struct hook *hook = hook_named(name);
+    return hook != NULL && hook->found > 0;
+}
+
+static const char *what_is_missing(void) {
+    if (!is_called("accept") || !is_called("write") || !is_called("close") || !is_called("sendfile") ||
+        !(is_called("read") || is_called("__read_chk")) || !(is_called("fprintf") || is_called("__fprintf_chk")))
+        return "it does not call accept, read, write, close, sendfile and fprintf through its call table";
+    if (!is_called("ev_io_start") || !is_called("ev_io_stop"))
+        return "libev is linked into it statically; install libev (libev-dev) and rebuild bjoern from source";
+    return NULL;
+}
+
+/* Nothing is written unless everything is there: what is refused is left as it was. */
 const char *hooks_install(void *function_of_bjoern) {
     Dl_info there;
     if (dladdr(function_of_bjoern, &there) == 0)
         return "bjoern's code is not found in memory";
     struct target target = {.base = there.dli_fbase};
+    for (size_t k = 0; k < sizeof hooks / sizeof *hooks; k++)
+        hooks[k].found = 0;
     dl_iterate_phdr(visit, &target);
     if (!target.is_found)
         return "bjoern's object is not found in memory";
-    if (target.error != NULL)
-        return target.error;
-    static const char *const wanted[] = {"accept", "read", "write", "close"};
-    for (size_t k = 0; k < sizeof wanted / sizeof *wanted; k++) {
-        struct hook *hook = hook_named(wanted[k]);
-        if (hook->found == 0 && (k != 1 || hook_named("__read_chk")->found == 0))
-            return "it does not call accept, read, write and close through its call table";
-    }
-    if (hook_named("ev_io_start")->found == 0 || hook_named("ev_io_stop")->found == 0)
-        return "libev is linked into it statically; install libev (libev-dev) and rebuild bjoern from source";
-    return NULL;
+    const char *missing = target.error != NULL ? target.error : what_is_missing();
+    if (missing != NULL)
+        return missing;
+    target.is_writing = true;
+    dl_iterate_phdr(visit, &target);
+    return target.error;
 }
