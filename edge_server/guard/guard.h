@@ -90,6 +90,7 @@ struct conn {
     bool is_parking : 1;
     bool is_resumed : 1;
     bool is_cut : 1;               /* its answer cannot be completed: reset, not closed */
+    bool holds_less : 1;           /* the kernel keeps little of its answers unsent: there was a crowd */
     bool is_registered : 1;        /* libev has watched this descriptor since it was accepted */
 };
 

@@ -1,6 +1,8 @@
-"""The guard's limits as a configuration asks for them. Pure."""
+"""The guard's limits, as a configuration asks for them and this process can have them."""
 
 from __future__ import annotations
+
+import resource
 
 from edge_server.config.schema import Ingress
 from edge_server.guard import Limits
@@ -18,9 +20,19 @@ def limits_of(ingress: Ingress, processes: int = 1) -> Limits:
         idle_timeout_s=ingress.idle_timeout,
         parked_timeout_s=2 * ingress.timeout_secs,
         min_send_rate=ingress.min_send_rate,
-        max_connections=max(1, ingress.max_connections // processes),
+        max_connections=max(1, min(ingress.max_connections // processes, _room_for_connections())),
         max_head_bytes=ingress.max_header_bytes,
         max_target_bytes=MAX_TARGET_BYTES,
         max_fields=MAX_FIELDS,
         max_body_bytes=ingress.max_body_bytes,
     )
+
+
+def _room_for_connections() -> int:
+    """Return how many connections leave descriptors for what they ask for.
+
+    Of all descriptors, prepared answers may keep half open, and a large body in transit has
+    one besides its connection's: a quarter is for connections.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 30 if soft == resource.RLIM_INFINITY else max(1, soft // 4)

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -24,6 +25,8 @@
 
 #define PIECE_BYTES (256 * 1024) /* of a file at once: each send wakes the reader, which costs more than copying */
 #define KEPT_BYTES (64 * 1024)   /* of a piece that the socket did not take; more is read again */
+#define CROWD 256                /* answers that are not out yet, from which on each may hold less */
+#define CROWDED_BYTES (32 * 1024) /* that the kernel holds unsent for a client in a crowd */
 #define TURN_BYTES (1024 * 1024)  /* of a body before other connections get their turn */
 
 /* What bjoern 3.2.2 ends every head with (wsgi.c, wsgi_getheaders). */
@@ -239,14 +242,15 @@ static ssize_t send_piece(struct conn *c) {
     struct plan *plan = &c->plan;
     if (plan->buffer != NULL)
         return send_buffered(c, plan->buffer_stop - plan->buffer_start == plan->left);
-    size_t wanted = plan->left < PIECE_BYTES ? (size_t)plan->left : PIECE_BYTES;
+    size_t most = c->holds_less ? KEPT_BYTES : PIECE_BYTES;
+    size_t wanted = plan->left < most ? (size_t)plan->left : most;
     if (pread(plan->fd, piece, wanted, plan->offset) != (ssize_t)wanted || !plan_is_unchanged(plan, plan->fd))
         return 0;
     ssize_t sent = send(fd_of(c), piece, wanted, MSG_NOSIGNAL | (wanted < plan->left ? MSG_MORE : 0));
     if (sent <= 0)
         return sent;
     size_t rest = wanted - (size_t)sent;
-    bool is_kept = rest > 0 && rest <= KEPT_BYTES && keep_piece(plan, piece + sent, rest);
+    bool is_kept = rest > 0 && rest <= KEPT_BYTES && !c->holds_less && keep_piece(plan, piece + sent, rest);
     plan->offset += is_kept ? (off_t)wanted : (off_t)sent;
     plan->is_full = rest > 0;
     return sent;
@@ -315,8 +319,16 @@ static size_t gather(struct conn *c, const struct answer_head *head, const char 
     return count;
 }
 
+/* Thousands of clients that do not read must not use up what memory the kernel has for TCP. */
+static void hold_less(struct conn *c) {
+    int bytes = CROWDED_BYTES;
+    c->holds_less = setsockopt(fd_of(c), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes) == 0;
+}
+
 static ssize_t write_head(struct conn *c, const char *text, size_t n) {
     struct answer_head head;
+    if (guard.counters.states[CONN_BUSY] > CROWD && !c->holds_less)
+        hold_less(c);
     if (c->answer_head_sent == 0 && guard.is_closing)
         c->wants_close = true; /* said once: a head that goes out in pieces must not change its mind */
     if (!understand(c, text, n, &head))

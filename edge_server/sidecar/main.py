@@ -76,6 +76,7 @@ class Tick:
         states, counters = guard.connections(), guard.counters()
         busy = states["busy"]
         self._row.show_connections(states)
+        self._tell_refusals()
         words = self._row.words
         words[Field.REQUESTS] = counters["requests"]
         words[Field.BYTES_OUT] = counters["bytes_out"]
@@ -84,6 +85,23 @@ class Tick:
         if self._deadline is not None and (not busy or time.monotonic() >= self._deadline):
             self._row.set(Field.STATE, WorkerState.STOPPED)
             os._exit(0)
+
+    def _tell_refusals(self) -> None:
+        """Log what the guard answered by itself."""
+        told, lost = guard.refusals()
+        for status, reason, (address, _), corr_id, latency_s in told:
+            logs.log(
+                "reject",
+                "warning",
+                route="admin",
+                status=status,
+                reason=reason,
+                corr_id=corr_id,
+                peer_addr=address,
+                latency_ms=round(latency_s * 1000, 3),
+            )
+        for status, reason, count in lost:
+            logs.log("reject", "warning", route="admin", status=status, reason=reason, more=count)
 
     def _on_term(self, number: int, frame: object) -> None:
         if self._deadline is None:

@@ -254,23 +254,40 @@ def cpu_s(process: psutil.Process) -> float:
     return float(used.user + used.system)
 
 
-def test_a_worker_without_descriptors_waits_without_burning_its_cpu(serve: Serve, world: World) -> None:
-    limited = ["prlimit", f"--nofile={DESCRIPTORS}", *COMMAND, "serve", "--workers", "1"]
-    places = ["--bind", f"{HOST}:0", "--metrics", f"{HOST}:0"]
-    server = serve(bare=[*limited, *places, *map(str, world.packs)])
-    worker = psutil.Process(server.workers()[0])
+@pytest.fixture
+def limited(serve: Serve, world: World) -> Server:
+    """A server whose worker may have few descriptors."""
+    command = ["prlimit", f"--nofile={DESCRIPTORS}", *COMMAND, "serve", "--workers", "1"]
+    return serve(bare=[*command, "--bind", f"{HOST}:0", "--metrics", f"{HOST}:0", *map(str, world.packs)])
+
+
+def test_connections_leave_descriptors_for_what_they_ask_for(limited: Server, world: World) -> None:
     with ExitStack() as opened:
-        first = opened.enter_context(Connection(server.assets, 5))
+        first = opened.enter_context(Connection(limited.assets, 5))
         assert first.ask(HELLO).status == 200
         for _ in range(2 * DESCRIPTORS):
-            opened.enter_context(Connection(server.assets, 5))
-        eventually(lambda: worker.num_fds() >= DESCRIPTORS - 2)
+            opened.enter_context(Connection(limited.assets, 5))
+        for path in ("hello.txt", "bytes.bin", "big.bin"):
+            assert first.ask(f"/edge/assets/{path}").body == world.files[path]
+
+
+def test_a_worker_without_descriptors_waits_without_burning_its_cpu(limited: Server, world: World) -> None:
+    worker = psutil.Process(limited.workers()[0])
+    with ExitStack() as opened:
+        first = opened.enter_context(Connection(limited.assets, 5))
+        assert first.ask(HELLO).status == 200
+        starved = worker.num_fds() + 4
+        worker.rlimit(psutil.RLIMIT_NOFILE, (starved, DESCRIPTORS))
+        for _ in range(DESCRIPTORS):
+            opened.enter_context(Connection(limited.assets, 5))
+        eventually(lambda: worker.num_fds() >= starved - 1)
         begun, before = time.monotonic(), cpu_s(worker)
         time.sleep(1.5)
         assert cpu_s(worker) - before <= 0.05 * (time.monotonic() - begun) + 0.01  # a clock tick
         assert first.ask(HELLO).status == 200
         assert first.ask("/edge/assets/nothing.txt").status == 404
-    with Connection(server.assets, 5) as connection:
+    worker.rlimit(psutil.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
+    with Connection(limited.assets, 5) as connection:
         for path in ("hello.txt", "bytes.bin", "big.bin"):
             assert connection.ask(f"/edge/assets/{path}").body == world.files[path]
     assert worker.is_running()
