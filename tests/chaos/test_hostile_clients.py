@@ -41,7 +41,7 @@ STALL_S = 3.0  # a reader has two seconds to begin with
 GONE_WITHIN_S = 3.0  # beyond the limit
 KIB, MIB = 1 << 10, 1 << 20
 PROCESS_BYTES_MAX = 64 * KIB  # of a worker, a slow reader
-KERNEL_BYTES_MAX = 512 * KIB  # of TCP memory, a slow reader, both ends together
+KERNEL_BYTES_MAX = 200 * KIB  # of TCP memory, a slow reader, both ends together
 GROWTH_MAX = 6 * MIB  # of a worker, whatever it has been through
 P99_MIN_S = 0.05
 
