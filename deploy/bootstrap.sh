@@ -16,7 +16,7 @@ export PATH="$PATH:/usr/sbin:/sbin" PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT
 case $purpose in
     demo)  extras='' tools='' ;;
     bench) extras='' tools='nginx:nginx-light wrk:wrk' ;;
-    test)  extras='[test,dev]' tools='curl:curl' ;;
+    test)  extras='[test,dev]' tools='curl:curl slowhttptest:slowhttptest' ;;
     fuzz)  extras='[test,dev]' tools='' ;;
     *) echo "usage: $0 demo|test|fuzz|bench" >&2; exit 2 ;;
 esac
