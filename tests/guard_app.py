@@ -10,11 +10,13 @@ object a packet, ``{"do": "connections"}``, answered by one.
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -47,6 +49,8 @@ class GuardApp:
     def __init__(
         self, host: str = "127.0.0.1", environ: Mapping[str, str] | None = None, **limits: float
     ) -> None:
+        # A pipe that nobody reads would stop the process.
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -60,7 +64,7 @@ class GuardApp:
                 kept = (listener.fileno(), theirs.fileno())
                 command = [sys.executable, "-m", __name__, *map(str, kept), json.dumps({**LIMITS, **limits})]
                 self.process = subprocess.Popen(
-                    command, pass_fds=kept, stderr=subprocess.PIPE, env={**os.environ, **(environ or {})}
+                    command, pass_fds=kept, stderr=self._errors, env={**os.environ, **(environ or {})}
                 )
         self._control.settimeout(WITHIN_S)
         assert json.loads(self._control.recv(1 << 20)) == "ready"
@@ -86,9 +90,12 @@ class GuardApp:
     def end(self) -> str:
         """End the process; return what it wrote to standard error."""
         self._control.close()
-        _, error = self.process.communicate(timeout=WITHIN_S)
+        self.process.wait(timeout=WITHIN_S)
+        with self._errors:
+            self._errors.seek(0)
+            error = self._errors.read().decode()
         assert self.process.returncode == 0, (self.process.returncode, error)
-        return error.decode()
+        return error
 
     def __enter__(self) -> GuardApp:
         return self
@@ -96,7 +103,8 @@ class GuardApp:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             self.process.kill()
-            self.process.communicate()
+            self.process.wait()
+            self._errors.close()
         elif self.process.returncode is None:
             self.end()
 
@@ -150,6 +158,13 @@ class Inside:
 
     def do_token(self, name: str) -> int:
         return self._tokens[name]
+
+    def do_forget(self) -> None:
+        """Forget which requests were parked, and whatever else is kept for tests to ask for."""
+        self._tokens.clear()
+        self._calls.clear()
+        del self._ticks[1:]
+        gc.collect()
 
     def do_sanitizer(self, function: str) -> int:
         """Call a function of the sanitizer that this process was started with."""
