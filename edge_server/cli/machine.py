@@ -43,6 +43,7 @@ if found:
 print(json.dumps({"extension": _bjoern.__file__, "libev": found, "version": version}))
 """
 _PROBE_TIMEOUT_S = 20
+_REBUILD = "pip install --force-reinstall --no-deps --no-binary bjoern bjoern==" + BJOERN_VERSION
 
 
 class Finding(NamedTuple):
@@ -120,12 +121,13 @@ def check_bjoern(python: str = sys.executable) -> Iterator[Finding]:
             "bjoern",
             "fail",
             f"{version} does not import: {last}",
-            "pip install --force-reinstall --no-binary bjoern bjoern==3.2.2",
+            _REBUILD,
         )
         return
     seen = json.loads(probe.stdout)
     yield _judge_bjoern(version, seen["extension"])
     yield _judge_libev(seen["libev"], seen["version"])
+    yield check_guard(python)
 
 
 def _judge_bjoern(version: str, extension: str) -> Finding:
@@ -143,11 +145,31 @@ def _judge_libev(paths: list[str], version: str | None) -> Finding:
     if not paths:
         return Finding(
             "libev",
-            "warn",
+            "fail",
             "linked into bjoern statically",
-            "security updates of the distribution do not reach it: rebuild bjoern against libev-dev",
+            f"such a bjoern cannot be guarded: apt-get install libev-dev, then {_REBUILD}",
         )
     return Finding("libev", "ok", f"{version} ({', '.join(paths)})")
+
+
+def check_guard(python: str = sys.executable) -> Finding:
+    """Whether bjoern's calls can be led to the guard, tried in a process of its own."""
+    probe = subprocess.run(
+        [python, "-c", "import edge_server.guard._guard as guard; print(guard.__file__)"],
+        capture_output=True,
+        text=True,
+        timeout=_PROBE_TIMEOUT_S,
+        check=False,
+    )
+    if probe.returncode == 0:
+        return Finding("guard", "ok", f"bjoern's calls are guarded ({probe.stdout.strip()})")
+    last = (probe.stderr.strip().splitlines() or [f"exit code {probe.returncode}"])[-1]
+    seen = last.partition(": ")[2].partition("; `svc-edge doctor`")[0] or last
+    if "_guard" in seen or "undefined symbol" in seen:
+        remedy = "reinstall svc-edge with this interpreter; it needs libev-dev and a C compiler"
+    else:
+        remedy = f"apt-get install libev-dev, then {_REBUILD}"
+    return Finding("guard", "fail", f"does not import, and nothing is served without it: {seen}", remedy)
 
 
 def check_descriptors(limits: tuple[int, int], max_connections: int) -> Finding:

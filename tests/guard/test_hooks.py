@@ -5,6 +5,7 @@ What cannot be guarded is refused with the remedy, and left as it was.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -56,10 +57,10 @@ def build(tmp_path: Path, bjoern: Path) -> Build:
     return compiled
 
 
-def python(code: str, *, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+def python(code: str, *words: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([*([str(folder)] if folder else []), str(ROOT)])
     return subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", code, *words],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
@@ -88,6 +89,11 @@ def test_a_static_libev_is_refused_with_the_remedy(build: Build, tmp_path: Path)
     folder = build("-O2", "-fvisibility=hidden", "-DPyMODINIT_FUNC=" + EXPORTED, str(libev), libraries=())
     result = python("import edge_server.guard", folder=folder)
     assert result.returncode == 1
+    checks = python("from edge_server.cli.main import main; main()", "doctor", "--json", folder=folder)
+    told = {found["check"]: found for found in json.loads(checks.stdout)["checks"]}
+    assert told["guard"]["status"] == "fail"
+    assert "libev is linked into it statically" in told["guard"]["seen"]
+    assert "apt-get install libev-dev" in told["guard"]["remedy"]
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith("ImportError: bjoern cannot be guarded: libev is linked into it statically")
     assert "libev-dev" in last

@@ -119,12 +119,13 @@ def test_a_folder_that_is_no_tmpfs_is_warned_about() -> None:
     assert "not a tmpfs" in found.seen
 
 
-def test_bjoern_and_its_libev_are_found() -> None:
-    bjoern, libev = machine.check_bjoern()
+def test_bjoern_its_libev_and_the_guard_are_found() -> None:
+    bjoern, libev, guard = machine.check_bjoern()
     assert bjoern.status == "ok"
     assert bjoern.seen.startswith("3.2.2 (")
     assert libev.status == "ok"
     assert libev.seen.startswith("4.")
+    assert guard.status == "ok"
 
 
 def test_a_bjoern_that_does_not_import_is_a_failure(tmp_path: Path) -> None:
