@@ -103,7 +103,6 @@ def serve(listener: socket.socket, app: WsgiApp, limits: Limits, tick: Callable[
         max_target_bytes=limits.max_target_bytes,
         max_fields=limits.max_fields,
         max_body_bytes=limits.max_body_bytes,
-        notsent_bytes=_NOTSENT_BYTES,
         corr_prefix=secrets.token_hex(8),
     )
     _guard.tick(tick)

@@ -28,7 +28,6 @@ def configure(
     max_target_bytes: int,
     max_fields: int,
     max_body_bytes: int,
-    notsent_bytes: int,
     corr_prefix: str,
 ) -> None:
     """Set the limits. `corr_prefix` begins the correlation ids of the guard's own answers."""

@@ -101,7 +101,6 @@ struct guard_limits {
     int64_t header_ns, body_ns, idle_ns, parked_ns;
     uint64_t min_send_rate;        /* bytes a second */
     unsigned max_connections;
-    int notsent_bytes;             /* TCP_NOTSENT_LOWAT of clients */
 };
 
 /* One answer that the guard gave itself, for metrics and log. */

@@ -74,22 +74,21 @@ static int64_t ns(double seconds) {
 static PyObject *configure(PyObject *self, PyObject *args, PyObject *names) {
     static char *keys[] = {"header_timeout_s", "body_timeout_s", "idle_timeout_s", "parked_timeout_s",
                            "min_send_rate", "max_connections", "max_head_bytes", "max_target_bytes",
-                           "max_fields", "max_body_bytes", "notsent_bytes", "corr_prefix", NULL};
+                           "max_fields", "max_body_bytes", "corr_prefix", NULL};
     double header, body, idle, parked;
     unsigned long long rate, body_bytes;
     unsigned connections, fields;
-    int notsent;
     Py_ssize_t head, target;
     const char *prefix;
     (void)self;
-    if (!PyArg_ParseTupleAndKeywords(args, names, "$ddddKInnIKis", keys, &header, &body, &idle, &parked, &rate,
-                                     &connections, &head, &target, &fields, &body_bytes, &notsent, &prefix))
+    if (!PyArg_ParseTupleAndKeywords(args, names, "$ddddKInnIKs", keys, &header, &body, &idle, &parked, &rate,
+                                     &connections, &head, &target, &fields, &body_bytes, &prefix))
         return NULL;
     guard.limits = (struct guard_limits){
         .framing = {.head_bytes = (size_t)head, .target_bytes = (size_t)target, .fields = fields,
                     .body_bytes = body_bytes},
         .header_ns = ns(header), .body_ns = ns(body), .idle_ns = ns(idle), .parked_ns = ns(parked),
-        .min_send_rate = rate, .max_connections = connections, .notsent_bytes = notsent};
+        .min_send_rate = rate, .max_connections = connections};
     if (guard.limits.framing.head_bytes > HEAD_BYTES / 2)
         guard.limits.framing.head_bytes = HEAD_BYTES / 2;
     snprintf(guard.corr_prefix, sizeof guard.corr_prefix, "%s", prefix);
