@@ -6,6 +6,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -150,7 +151,7 @@ static bool plan_buffer(struct plan *plan, int fd, off_t offset, size_t length) 
 }
 
 static bool plan_file(struct plan *plan, int fd, off_t offset) {
-    plan->fd = dup(fd);
+    plan->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     plan->offset = offset;
     plan->kind = PLAN_FILE;
     return plan->fd >= 0;

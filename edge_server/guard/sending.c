@@ -110,9 +110,18 @@ static uint64_t announced(const char *head, size_t length) {
     return ANSWER_OPEN;
 }
 
+/* Where a head's blank line begins. With a planned body nothing of bjoern's may follow it. */
+static const char *find_blank(const struct conn *c, const char *text, size_t n) {
+    if (n < 12)
+        return NULL;
+    if (c->plan.kind != PLAN_NONE && ends_with(text, n, KEEP, sizeof KEEP - 1))
+        return text + n - 4;
+    return memmem(text, n, "\r\n\r\n", 4);
+}
+
 /* Understand a head of bjoern's; false where it is none that an application asked for. */
 static bool understand(struct conn *c, const char *text, size_t n, struct answer_head *out) {
-    const char *blank = n >= 12 ? memmem(text, n, "\r\n\r\n", 4) : NULL;
+    const char *blank = find_blank(c, text, n);
     if (blank == NULL || memcmp(text, "HTTP/1.1 ", 9) != 0)
         return false;
     out->length = (size_t)(blank - text) + 4;
