@@ -57,13 +57,11 @@ def header_lines(fields: Iterable[tuple[str, str]]) -> bytes:
     Raises:
         ValueError: one has CR, LF or NUL in it, or is no latin-1 text.
     """
-    lines = []
-    for name, value in fields:
-        line = f"{name}: {value}"
-        if not name or set(line) & {"\r", "\n", "\0"}:
-            raise ValueError(f"not a header field: {name!r}")
-        lines.append(b"\r\n" + line.encode("latin-1"))
-    return b"".join(lines)
+    given = list(fields)
+    text = "".join([f"\r\n{name}: {value}" for name, value in given])
+    if text.count("\r") != len(given) or text.count("\n") != len(given) or "\0" in text or "\r\n: " in text:
+        raise ValueError("not header fields: CR, LF or NUL in one of them, or one without a name")
+    return text.encode("latin-1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ What is worked out here is kept by the cache in ``hitpath.py``; nothing here is 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 from urllib.parse import quote
 
@@ -37,6 +38,8 @@ from edge_server.worker.files import OpenFile
 from edge_server.worker.prepared import EMPTY_TILE, Answer, Document, EmptyTile, Negotiated, Prepared
 
 _IDENTITY = ""
+_COMMON_LINES = header_lines([CACHE_STATUS_HIT, *SECURITY_FIELDS])
+_ACCEPT_RANGES_LINE = header_lines([ACCEPT_RANGES])
 
 
 class Assets:
@@ -45,14 +48,26 @@ class Assets:
     Args:
         catalog: the generation that this worker serves.
         config: its configuration.
+        max_files: how many files may be open at once, beside archives.
+        make_room: called before one more is opened; forgets prepared answers.
         fallback_host: ``host:port`` of the asset plane, for documents where a request has no usable Host.
     """
 
-    def __init__(self, catalog: Catalog, config: Config, fallback_host: str) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        config: Config,
+        fallback_host: str,
+        *,
+        max_files: int,
+        make_room: Callable[[], None],
+    ) -> None:
         self._catalog = catalog
         self._http = config.http
         self._ingress = config.ingress
         self._fallback_host = fallback_host
+        self._max_files = max_files
+        self._make_room = make_room
         self._archives: dict[int, OpenFile] = {}
 
     def prepare(self, path_info: str) -> Answer | EmptyTile:
@@ -170,6 +185,9 @@ class Assets:
     def _file(self, index: int) -> OpenFile:
         found = self._archives.get(index)
         if found is None:
+            for _ in range(2):  # the first may only make the young age old
+                if OpenFile.open_now >= self._max_files:
+                    self._make_room()
             is_archive = index in self._catalog.descriptors
             found = OpenFile(self._catalog.open(index), self._catalog.file(index), may_be_unlinked=is_archive)
             if is_archive:
@@ -192,18 +210,18 @@ class Assets:
         tag = f'"b3:{digest.hex()}"'
         etag = tag if self._http.strong_etag else f"W/{tag}"
         control = cache_control or self._http.cache_control
-        validators: list[Field] = [
+        shared: list[Field] = [
             ("ETag", etag),
             ("Cache-Control", no_transform(control) if is_archive else control),
         ]
         if is_negotiated:
-            validators.append(VARY_ACCEPT_ENCODING)
+            shared.append(VARY_ACCEPT_ENCODING)
         if modified_s is not None:
-            validators.append(("Last-Modified", http_date(modified_s)))
-        headers: list[Field] = [("Content-Type", media_type), *validators, ACCEPT_RANGES]
+            shared.append(("Last-Modified", http_date(modified_s)))
+        own: list[Field] = [("Content-Type", media_type)]
         if coding != _IDENTITY:
-            headers.append(("Content-Encoding", coding))
-        headers += [CACHE_STATUS_HIT, *SECURITY_FIELDS]
+            own.append(("Content-Encoding", coding))
+        not_modified = header_lines(shared) + _COMMON_LINES
         return Prepared(
             source,
             length,
@@ -211,8 +229,8 @@ class Assets:
             modified_s,
             media_type,
             ("Content-Length", str(length)),
-            header_lines(headers),
-            header_lines([*validators, CACHE_STATUS_HIT, *SECURITY_FIELDS]),
+            header_lines(own) + _ACCEPT_RANGES_LINE + not_modified,
+            not_modified,
         )
 
 

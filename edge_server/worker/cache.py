@@ -1,8 +1,8 @@
 """The cache of prepared answers: what a worker has worked out for a path, kept for the next request.
 
 Process      a worker. Holds headers, digests and open files, never bodies.
-Memory       at most two times `capacity` answers, about 1 KiB each, and a descriptor for
-             each coding of an answer that was asked for.
+Memory       at most two times `capacity` answers, about 1 KiB each, and as many open files as
+             ``assets.py`` allows.
 Lifetime     dropped whole when the generation changes.
 
 Two dictionaries approximate least-recently-used at no cost for a hit: answers enter the
@@ -40,10 +40,14 @@ class TwoAgeCache(Generic[T]):
     def put(self, path: str, value: T) -> None:
         """Keep `value` for `path`."""
         if len(self.young) >= self._capacity:
-            self._old.clear()
-            self._old.update(self.young)
-            self.young.clear()
+            self.grow_old()
         self.young[path] = value
+
+    def grow_old(self) -> None:
+        """Forget the old age, and begin a new one; twice in a row forgets everything."""
+        self._old.clear()
+        self._old.update(self.young)
+        self.young.clear()
 
     def clear(self) -> None:
         """Forget everything."""

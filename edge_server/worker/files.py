@@ -9,6 +9,7 @@ Consistency  a read counts only if the file, looked at after it, is still the on
 from __future__ import annotations
 
 import os
+from typing import ClassVar
 
 from edge_server.errors import PackUnreadable
 from edge_server.guard import send_file
@@ -23,7 +24,12 @@ class OpenFile:
         source: the file's identity when its pack was read.
         may_be_unlinked: whether the mounted bytes are served on after the name is gone
             (archives: a replaced one answers until the next generation).
+
+    Attributes:
+        open_now: how many of them are open in this process.
     """
+
+    open_now: ClassVar[int] = 0
 
     __slots__ = ("_mtime_ns", "_needed_links", "_size", "descriptor", "source")
 
@@ -33,6 +39,7 @@ class OpenFile:
         self._size = source.size
         self._mtime_ns = source.mtime_ns
         self._needed_links = 0 if may_be_unlinked else 1
+        OpenFile.open_now += 1
 
     def read(self, offset: int, length: int) -> bytes:
         """Return exactly `length` bytes at `offset`.
@@ -68,4 +75,5 @@ class OpenFile:
         self.read(0, 0)
 
     def __del__(self) -> None:
+        OpenFile.open_now -= 1
         os.close(self.descriptor)

@@ -22,7 +22,6 @@ from edge_server.http.headers import NO_STORE, SECURITY_FIELDS
 from edge_server.observe.logs import AccessLog, log
 from edge_server.observe.tally import Tally
 from edge_server.roles import Brief
-from edge_server.shm.catalog import CODINGS
 from edge_server.shm.scoreboard import Field, WorkerState
 from edge_server.worker import memory
 from edge_server.worker.app import make_app
@@ -43,7 +42,7 @@ def run(brief: Brief) -> int:
     memory.tune()
     sys.excepthook = _log_cut_body
     config = brief.config
-    state = HitPath(_cache_capacity())
+    state = HitPath(PREPARED_MAX)
     tally, access_log, clock = Tally(), AccessLog(config.log.access_sample), DateClock()
     cors = CorsPolicy(
         config.cors.allow_origins, config.cors.allow_methods, config.cors.allow_headers, config.cors.max_age
@@ -52,7 +51,13 @@ def run(brief: Brief) -> int:
     row = brief.scoreboard.row(brief.row)
     hit_path = bind_hit_path(
         state,
-        Assets(brief.catalog, config, brief.addresses[0]),
+        Assets(
+            brief.catalog,
+            config,
+            brief.addresses[0],
+            max_files=_max_files(),
+            make_room=state.cache.grow_old,
+        ),
         app,
         tally=tally,
         access_log=access_log,
@@ -70,16 +75,10 @@ def run(brief: Brief) -> int:
     return 1  # bjoern's loop only ends with the process
 
 
-def _cache_capacity() -> int:
-    """Return how many answers an age may hold.
-
-    An answer may keep a file open for each coding, in either of two ages; half of all
-    descriptors are left to connections.
-    """
+def _max_files() -> int:
+    """Return how many files prepared answers may keep open: half of all descriptors."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return PREPARED_MAX
-    return max(16, min(PREPARED_MAX, soft // 2 // (2 * len(("", *CODINGS)))))
+    return 1 << 30 if soft == resource.RLIM_INFINITY else soft // 2
 
 
 def _leave() -> None:

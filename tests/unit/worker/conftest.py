@@ -81,7 +81,9 @@ def make_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
     (root / "style.css.gz").write_bytes(gzip.compress(b"body{margin:0}" * 20))
     os.utime(root / "a.txt", (1_700_000_000, 1_700_000_000))
 
-    def make(*, http: Http | None = None, cors: Cors | None = None, capacity: int = 64) -> Client:
+    def make(
+        *, http: Http | None = None, cors: Cors | None = None, capacity: int = 64, max_files: int = 64
+    ) -> Client:
         config = replace(Config(), http=http or Http(), cors=cors or Cors(), ingress=Ingress())
         packs = [
             *mount([PackSpec(str(root))], verify="none", on_event=lambda *_: None),
@@ -97,7 +99,13 @@ def make_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
         app = make_app(scoreboard=scoreboard, cors=policy, clock=clock, tally=tally, access_log=access_log)
         callable_app = bind_hit_path(
             state,
-            Assets(catalog, config, "127.0.0.1:8080"),
+            Assets(
+                catalog,
+                config,
+                "127.0.0.1:8080",
+                max_files=max_files,
+                make_room=state.cache.grow_old,
+            ),
             app,
             tally=tally,
             access_log=access_log,
