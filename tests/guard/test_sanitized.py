@@ -50,6 +50,8 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     try:
         build(extension, *words, *includes, *sorted(GUARD.glob("*.c")), "-lev")
     except BuildError as error:
+        if "apt-get install" not in str(error):
+            raise  # the code does not compile
         pytest.skip(str(error))
     (folder / "sitecustomize.py").write_text(LOADER.format(extension=str(extension)))
     libraries = [runtime(name) for name in ("libasan.so", "libubsan.so")]
