@@ -1,6 +1,6 @@
 """Fields that every answer carries, and the two of a request that are echoed.
 
-Specification: RFC 9110 sections 7.2 and 8.2, RFC 9111 section 5.2, RFC 9211, RFC 6797,
+Specification: RFC 9110 sections 7.2 and 8.2, RFC 9111 section 5.2, RFC 9211,
 RFC 3986 section 3.2. What is echoed is matched against a strict pattern first, so no
 value that a client sent can start another field. Does no I/O.
 """
@@ -25,8 +25,6 @@ SECURITY_FIELDS: tuple[Field, ...] = (
     ("X-Content-Type-Options", "nosniff"),
     ("Referrer-Policy", "no-referrer"),
 )
-# RFC 6797 section 7.2: over TLS only. A year, and this host alone.
-HSTS: Field = ("Strict-Transport-Security", "max-age=31536000")
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 

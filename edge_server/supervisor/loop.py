@@ -14,6 +14,7 @@ import signal
 import time
 from dataclasses import dataclass
 
+from edge_server.config.checks import disk_targets
 from edge_server.config.schema import Config
 from edge_server.observe import logs
 from edge_server.observe.logs import log
@@ -67,6 +68,7 @@ class Supervisor:
         self._sidecar_rows = [row for row in self._board.rows() if row.slot == SIDECAR_SLOT]
         self._drain = OperatorDrain(self._board, instance.config.admin.drain_file)
         self._stopping: Stopping | None = None
+        self._standing = _standing_gates(instance.config)
         self._is_up = False
         self._poll = select.poll()
         self._poll.register(signals.fileno(), select.POLLIN)
@@ -223,6 +225,7 @@ class Supervisor:
             missing = missing_gates(
                 self._workers, self._sidecar, is_draining=is_draining, now_s=time.monotonic()
             )
+            missing |= self._standing
         else:
             missing = before | Gate.NOT_DRAINING  # that processes leave is no news now
         if missing != before:
@@ -233,7 +236,7 @@ class Supervisor:
         if self._is_up:
             log("ready_changed", ready=int(not missing), missing=gate_names(missing))
             self._notifier.status(self._status(missing))
-        elif not missing & ~Gate.NOT_DRAINING:
+        elif not missing & ~(Gate.NOT_DRAINING | self._standing):
             self._is_up = True
             self._tell_up(missing)
             self._notifier.ready(self._status(missing))
@@ -265,3 +268,9 @@ class Supervisor:
             os.kill(pid, signal.SIGKILL)
         for pid in left:
             os.waitpid(pid, 0)
+
+
+def _standing_gates(config: Config) -> Gate:
+    """Return the gates that cannot hold as long as this configuration does."""
+    is_told_to_forget = config.security.amnesia and disk_targets(config)
+    return Gate.AMNESIA_OK if is_told_to_forget else Gate(0)

@@ -1,8 +1,8 @@
 """The C allocator as a worker wants it.
 
-Bodies are bytes objects of up to a few hundred KiB. By default glibc maps each one
-afresh and gives it back, and every page of it is faulted in again: two to four times
-the cost of the answer itself. Source: mallopt(3).
+Decoded tiles, documents and parts of multipart bodies are bytes objects of up to a few
+hundred KiB. By default glibc maps each one afresh and gives it back, and every page of it
+is faulted in again: two to four times the cost of the answer itself. Source: mallopt(3).
 """
 
 from __future__ import annotations

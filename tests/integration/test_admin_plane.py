@@ -168,6 +168,19 @@ def test_the_drain_file_drains_while_it_exists(serve: Serve, world: World, tmp_p
     flips(server, True, flag.unlink)
 
 
+def test_a_disk_target_under_amnesia_keeps_readiness_down_and_serves_on(
+    serve: Serve, world: World, tmp_path: Path
+) -> None:
+    config = tmp_path / "svc-edge.yaml"
+    config.write_text(f"security:\n  amnesia: true\ncas:\n  path: {tmp_path}/cas\n")
+    server = serve("--workers", 1, "--config", config, *world.packs)
+    for answer in both(server, "/readyz"):
+        assert answer.status == 503
+        assert json.loads(answer.body)["missing"] == ["amnesia_ok"]
+    assert ask(server.assets, "/edge/assets/hello.txt").status == 200
+    assert not (tmp_path / "cas").exists()
+
+
 def test_a_drained_instance_is_drained_after_its_sidecar_has_died(serve: Serve, world: World) -> None:
     server = serve("--workers", 1, *world.packs)
     ask(server.admin, "/api/drain", "POST")
