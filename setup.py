@@ -2,14 +2,18 @@
 
 from setuptools import Extension, setup
 
-SOURCES = ("module", "hooks", "accepting", "connections", "receiving", "framing", "sending", "sweeping")
+SOURCES = (
+    *("module", "file_object", "hooks", "accepting", "connections", "receiving", "framing", "sending"),
+    *("sweeping", "files", "warm"),
+)
+HEADERS = ("guard", "framing", "files", "file_object")
 
 setup(
     ext_modules=[
         Extension(
             "edge_server.guard._guard",
             sources=[f"edge_server/guard/{name}.c" for name in SOURCES],
-            depends=["edge_server/guard/guard.h", "edge_server/guard/framing.h"],
+            depends=[f"edge_server/guard/{name}.h" for name in HEADERS],
             include_dirs=["/usr/include/libev", "/usr/local/include"],
             libraries=["ev"],
             extra_compile_args=["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"],

@@ -37,6 +37,7 @@ if sys.argv[3] == "guarded":
     guard.serve(listener, app, guard.Limits(
         header_timeout_s=60, body_timeout_s=60, idle_timeout_s=60, parked_timeout_s=60, min_send_rate=0,
         max_connections=100, max_head_bytes=16384, max_target_bytes=8192, max_fields=100, max_body_bytes=1024,
+        warm_bytes=0,
     ), lambda: None)
 else:
     _bjoern.server_run(listener, app)

@@ -36,8 +36,10 @@ LIMITS = {
     "max_target_bytes": 8 << 10,
     "max_fields": 100,
     "max_body_bytes": 1 << 20,
+    "warm_bytes": 32 << 20,
 }
 WITHIN_S = 10.0
+STARTS_WITHIN_S = 30.0
 
 StartResponse = Callable[..., Any]
 Query = Mapping[str, str]
@@ -66,8 +68,9 @@ class GuardApp:
                 self.process = subprocess.Popen(
                     command, pass_fds=kept, stderr=self._errors, env={**os.environ, **(environ or {})}
                 )
-        self._control.settimeout(WITHIN_S)
+        self._control.settimeout(STARTS_WITHIN_S)
         assert json.loads(self._control.recv(1 << 20)) == "ready"
+        self._control.settimeout(WITHIN_S)
 
     @property
     def pid(self) -> int:
@@ -114,7 +117,7 @@ class Inside:
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
-        self._files: dict[str, int] = {}
+        self._files: dict[tuple[str, ...], guard.File] = {}
         self._calls: dict[str, int] = {}
         self._tokens: dict[str, int] = {}
         self._ticks: list[float] = []
@@ -198,7 +201,7 @@ class Inside:
             _raised(guard.peer),
             _raised(guard.arrived),
             _raised(lambda: guard.send_memory(b"")),
-            _raised(lambda: guard.send_file(0, 0, 0, 0, 0, 0)),
+            _raised(lambda: guard.File(os.open(os.devnull, os.O_RDONLY), 0, 0, 0).send(0, 0)),
         ]
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Any:
@@ -214,22 +217,23 @@ class Inside:
 
     def answer_file(self, query: Query, environ: dict[str, Any], start_response: StartResponse) -> bytes:
         """Answer with bytes of a file; ``links=0`` does not mind that it is replaced."""
-        path = query["path"]
-        if path not in self._files:
-            self._files[path] = os.open(path, os.O_RDONLY)
-        descriptor = self._files[path]
-        now = os.fstat(descriptor)
-        start, length = int(query.get("start", 0)), int(query.get("length", now.st_size))
-        expected = (
-            int(query.get("size", now.st_size)),
-            int(query.get("mtime", now.st_mtime_ns)),
-            int(query.get("links", 1)),
-        )
-        if not guard.send_file(descriptor, start, length, *expected):
+        file = self._file(query)
+        length = int(query["length"]) if "length" in query else os.stat(query["path"]).st_size
+        if not file.send(int(query.get("start", 0)), length):
             start_response("503 Service Unavailable", [("Content-Length", "0")])
         else:
             start_response("200 OK", [("Content-Length", query.get("announced", str(length)))])
         return query.get("own", "").encode()
+
+    def _file(self, query: Query) -> guard.File:
+        """Return the file of a target, as it was when it was first asked for in this way."""
+        key = tuple(query.get(name, "") for name in ("path", "size", "mtime", "links"))
+        if key not in self._files:
+            descriptor = os.open(query["path"], os.O_RDONLY)
+            now = os.fstat(descriptor)
+            size, mtime_ns = int(query.get("size", now.st_size)), int(query.get("mtime", now.st_mtime_ns))
+            self._files[key] = guard.File(descriptor, size, mtime_ns, int(query.get("links", 1)))
+        return self._files[key]
 
     def answer_memory(self, query: Query, environ: dict[str, Any], start_response: StartResponse) -> bytes:
         """Answer with a buffer that is overwritten as soon as it was announced."""

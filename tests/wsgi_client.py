@@ -49,16 +49,8 @@ class PlannedBodies:
     def send_fields(self, lines: bytes) -> None:
         self.lines = lines
 
-    def send_file(
-        self, descriptor: int, offset: int, length: int, size: int, mtime_ns: int, min_links: int
-    ) -> bool:
-        data = os.pread(descriptor, length, offset)
-        now = os.fstat(descriptor)
-        found = (len(data), now.st_size, now.st_mtime_ns, now.st_nlink >= min_links)
-        if found != (length, size, mtime_ns, True):
-            return False
-        self.body = data
-        return True
+    def file(self, descriptor: int, size: int, mtime_ns: int, min_links: int) -> PlannedFile:
+        return PlannedFile(self, descriptor, size, mtime_ns, min_links)
 
     def take_fields(self) -> list[tuple[str, str]]:
         """Return the fields that were to be sent with this answer."""
@@ -68,6 +60,30 @@ class PlannedBodies:
     def take(self) -> bytes | None:
         body, self.body = self.body, None
         return body
+
+
+class PlannedFile:
+    """Stands in for guard.File."""
+
+    def __init__(
+        self, planned: PlannedBodies, descriptor: int, size: int, mtime_ns: int, min_links: int
+    ) -> None:
+        self._planned = planned
+        self._descriptor = descriptor
+        self._expected = (size, mtime_ns, True)
+        self._min_links = min_links
+
+    def send(self, offset: int, length: int) -> bool:
+        data = os.pread(self._descriptor, length, offset)
+        now = os.fstat(self._descriptor)
+        found = (now.st_size, now.st_mtime_ns, now.st_nlink >= self._min_links)
+        if len(data) != length or found != self._expected:
+            return False
+        self._planned.body = data
+        return True
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
 
 
 @dataclass

@@ -149,6 +149,13 @@ class Workers:
     max_requests: Annotated[
         Whole, about("recycle a worker (drained, jittered) after so many requests; 0 never", ge=0)
     ] = 0
+    warm_bytes: Annotated[
+        Size,
+        about(
+            "memory of all workers together for copies of what is asked for most, which are sent without "
+            "copying them again; 0 for none"
+        ),
+    ] = 128 * MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ except ImportError as error:
 
 _guard.install(_bjoern.server_run)
 
+File = _guard.File
 close_after_answers = _guard.close_after_answers
 close_idle = _guard.close_idle
 connections = _guard.connections
@@ -38,7 +39,6 @@ peer = _guard.peer
 refusals = _guard.refusals
 resume = _guard.resume
 send_fields = _guard.send_fields
-send_file = _guard.send_file
 send_memory = _guard.send_memory
 stop_accepting = _guard.stop_accepting
 watch = _guard.watch
@@ -78,6 +78,7 @@ class Limits:
     max_target_bytes: int
     max_fields: int
     max_body_bytes: int
+    warm_bytes: int  # of files, kept in memory to be sent without copying; 0 for none
 
 
 def serve(listener: socket.socket, app: WsgiApp, limits: Limits, tick: Callable[[], None]) -> None:
@@ -101,6 +102,7 @@ def serve(listener: socket.socket, app: WsgiApp, limits: Limits, tick: Callable[
         max_target_bytes=limits.max_target_bytes,
         max_fields=limits.max_fields,
         max_body_bytes=limits.max_body_bytes,
+        warm_bytes=limits.warm_bytes,
         corr_prefix=secrets.token_hex(8),
     )
     _guard.tick(tick)

@@ -28,6 +28,7 @@ def configure(
     max_target_bytes: int,
     max_fields: int,
     max_body_bytes: int,
+    warm_bytes: int,
     corr_prefix: str,
 ) -> None:
     """Set the limits. `corr_prefix` begins the correlation ids of the guard's own answers."""
@@ -37,23 +38,33 @@ def checked(
 ) -> Callable[[dict[str, Any], Callable[..., Any]], bytes | Iterable[bytes]]:
     """Return `app` with a start_response that raises ValueError for CR, LF or NUL in a header."""
 
-def send_file(descriptor: int, offset: int, length: int, size: int, mtime_ns: int, min_links: int, /) -> bool:
-    """Announce the body of the request being answered: bytes of a file that Python never sees.
-
-    The application then gives a Content-Length of `length` to start_response and returns
-    ``b""``. Up to 64 KiB are read at once and go out with the head; more is sent by sendfile(2)
-    from a duplicate of `descriptor`, piece by piece. The file is looked at after each read.
+class File:
+    """A file that bodies are sent from, with the identity that its bytes must have.
 
     Args:
+        descriptor: for reading; owned from now on, and closed when neither this object nor
+            a body that is being sent needs it any more.
         size, mtime_ns, min_links: what fstat(2) must say of the file, before and while it is sent.
 
-    Returns:
-        False if the bytes cannot be had unchanged; nothing is planned then. A change that comes
-        later cuts the connection.
-
-    Raises:
-        RuntimeError: no request is being answered.
+    What is asked for again and again is kept as warm blocks of 256 KiB, at most `warm_bytes` in
+    all; they go with the object.
     """
+
+    def __init__(self, descriptor: int, size: int, mtime_ns: int, min_links: int, /) -> None: ...
+    def send(self, offset: int, length: int, /) -> bool:
+        """Announce the body of the request being answered: bytes that Python never sees.
+
+        The application then gives a Content-Length of `length` to start_response and returns
+        ``b""``. Up to 64 KiB go out with the head; more is sent in pieces, from a warm block
+        without copying, and else from the file, which is looked at after each read.
+
+        Returns:
+            False if the bytes cannot be had unchanged; nothing is planned then. A change that comes
+            later cuts the connection.
+
+        Raises:
+            RuntimeError: no request is being answered.
+        """
 
 def send_fields(lines: bytes, /) -> None:
     """Add header lines to the request being answered, besides those given to start_response.
@@ -69,7 +80,7 @@ def send_fields(lines: bytes, /) -> None:
     """
 
 def send_memory(body: Any, /) -> None:
-    """Announce a body that is copied now from a buffer; otherwise as `send_file`.
+    """Announce a body that is copied now from a buffer; otherwise as `File.send`.
 
     Raises:
         RuntimeError: no request is being answered.
@@ -129,7 +140,7 @@ def connections() -> dict[str, int]:
     """Return the client connections by state: fresh, head, body, busy, parked, idle, linger."""
 
 def counters() -> dict[str, int]:
-    """Return what happened since the process began; numbers only grow."""
+    """Return what happened since the process began, and `warm_bytes`: how many are kept now."""
 
 def refusals() -> tuple[list[tuple[int, str, tuple[str, int], str, float]], list[tuple[int, str, int]]]:
     """Return what the guard answered by itself since the last call, oldest first.

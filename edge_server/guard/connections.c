@@ -51,7 +51,6 @@ struct conn *conn_open(int fd, const struct sockaddr_in6 *peer) {
     memset(c, 0, sizeof *c);
     c->generation = generation;
     c->peer = *peer;
-    c->plan.fd = -1;
     if ((size_t)fd >= table_end)
         table_end = (size_t)fd + 1;
     conn_enter(c, CONN_FRESH);

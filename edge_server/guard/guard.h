@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <sys/types.h>
 
+#include "files.h"
 #include "framing.h"
 
 enum conn_state {
@@ -40,21 +41,15 @@ enum conn_phase {
 
 enum plan_kind { PLAN_NONE, PLAN_FILE, PLAN_BUFFER };
 
-/* A file as it was when its pack was read; see packs/source.py. */
-struct file_identity {
-    int64_t size, mtime_ns;
-    unsigned min_links;
-};
-
 struct plan {
     enum plan_kind kind;
-    int fd;                        /* a duplicate: it may outlive the worker's own */
+    struct file *file;             /* held; NULL of PLAN_BUFFER */
     off_t offset;                  /* of the file's next piece */
+    off_t asked;                   /* where the blocks end that this body has asked for */
     uint64_t left;                 /* bytes still to send, those in the buffer among them */
     char *buffer;                  /* read and not yet sent: [buffer_start, buffer_stop); owned */
     size_t buffer_start, buffer_stop;
     bool is_full;                  /* the socket took less than it was offered */
-    struct file_identity identity;
 };
 
 struct conn {
@@ -167,8 +162,9 @@ void guard_refuse(struct conn *c, int status, const char *reason, const char *co
 ssize_t guard_write(int fd, const void *buffer, size_t length);
 ssize_t guard_sendfile(int fd, int file, off_t *offset, size_t count);
 bool answer_finish(struct conn *c);
-bool plan_is_unchanged(const struct plan *plan, int fd);
 void answer_begin(struct conn *c);
+bool plan_file(struct conn *c, struct file *file, off_t offset, size_t length);
+bool plan_buffer(struct conn *c, const void *bytes, size_t length);
 void plan_drop(struct conn *c);
 bool fields_keep(struct conn *c, const char *lines, size_t length);
 void fields_drop(struct conn *c);
@@ -195,6 +191,7 @@ void linger_end(struct conn *c);
 
 /* module.c */
 void guard_tick(void);
+struct conn *answering(void);
 
 /* hooks.c: NULL, or what is wrong. */
 const char *hooks_install(void *function_of_bjoern);

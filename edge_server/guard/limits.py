@@ -12,8 +12,12 @@ MAX_TARGET_BYTES = 8 << 10
 MAX_FIELDS = 100
 
 
-def limits_of(ingress: Ingress, processes: int = 1) -> Limits:
-    """Return what ``ingress.*`` says, for one of so many processes that share its connections."""
+def limits_of(ingress: Ingress, processes: int = 1, warm_bytes: int = 0) -> Limits:
+    """Return what ``ingress.*`` says, for one of so many processes that share its connections.
+
+    Args:
+        warm_bytes: what all of them may keep of files in memory.
+    """
     return Limits(
         header_timeout_s=ingress.header_timeout,
         body_timeout_s=ingress.timeout_secs,
@@ -25,14 +29,15 @@ def limits_of(ingress: Ingress, processes: int = 1) -> Limits:
         max_target_bytes=MAX_TARGET_BYTES,
         max_fields=MAX_FIELDS,
         max_body_bytes=ingress.max_body_bytes,
+        warm_bytes=warm_bytes // processes,
     )
 
 
 def _room_for_connections() -> int:
     """Return how many connections leave descriptors for what they ask for.
 
-    Of all descriptors, prepared answers may keep half open, and a large body in transit has
-    one besides its connection's: a quarter is for connections.
+    Of all descriptors, prepared answers may keep half open, and warm blocks an eighth: a
+    quarter is for connections.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 1 << 30 if soft == resource.RLIM_INFINITY else max(1, soft // 4)

@@ -2,6 +2,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "file_object.h"
 #include "guard.h"
 
 #include <arpa/inet.h>
@@ -46,6 +47,13 @@ static void on_watched(struct ev_loop *loop, ev_io *watcher, int events) {
     call_from_loop(watch_function);
 }
 
+static size_t descriptor_limit(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > 1 << 22)
+        return 1 << 22;
+    return (size_t)limit.rlim_cur;
+}
+
 static PyObject *install(PyObject *self, PyObject *function) {
     (void)self;
     if (is_installed)
@@ -54,10 +62,7 @@ static PyObject *install(PyObject *self, PyObject *function) {
         PyErr_SetString(PyExc_TypeError, "install takes _bjoern.server_run");
         return NULL;
     }
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > 1 << 22)
-        limit.rlim_cur = 1 << 22;
-    if (!conn_table_open(limit.rlim_cur))
+    if (!conn_table_open(descriptor_limit()))
         return PyErr_NoMemory();
     const char *error = hooks_install((void *)(uintptr_t)PyCFunction_GET_FUNCTION(function));
     if (error != NULL) {
@@ -75,15 +80,15 @@ static int64_t ns(double seconds) {
 static PyObject *configure(PyObject *self, PyObject *args, PyObject *names) {
     static char *keys[] = {"header_timeout_s", "body_timeout_s", "idle_timeout_s", "parked_timeout_s",
                            "min_send_rate", "max_connections", "max_head_bytes", "max_target_bytes",
-                           "max_fields", "max_body_bytes", "corr_prefix", NULL};
+                           "max_fields", "max_body_bytes", "warm_bytes", "corr_prefix", NULL};
     double header, body, idle, parked;
-    unsigned long long rate, body_bytes;
+    unsigned long long rate, body_bytes, warm;
     unsigned connections, fields;
     Py_ssize_t head, target;
     const char *prefix;
     (void)self;
-    if (!PyArg_ParseTupleAndKeywords(args, names, "$ddddKInnIKs", keys, &header, &body, &idle, &parked, &rate,
-                                     &connections, &head, &target, &fields, &body_bytes, &prefix))
+    if (!PyArg_ParseTupleAndKeywords(args, names, "$ddddKInnIKKs", keys, &header, &body, &idle, &parked, &rate,
+                                     &connections, &head, &target, &fields, &body_bytes, &warm, &prefix))
         return NULL;
     guard.limits = (struct guard_limits){
         .framing = {.head_bytes = (size_t)head, .target_bytes = (size_t)target, .fields = fields,
@@ -92,11 +97,12 @@ static PyObject *configure(PyObject *self, PyObject *args, PyObject *names) {
         .min_send_rate = rate, .max_connections = connections};
     if (guard.limits.framing.head_bytes > HEAD_BYTES / 2)
         guard.limits.framing.head_bytes = HEAD_BYTES / 2;
+    warm_limit((size_t)warm, descriptor_limit() / 8);
     snprintf(guard.corr_prefix, sizeof guard.corr_prefix, "%s", prefix);
     Py_RETURN_NONE;
 }
 
-static struct conn *answering(void) {
+struct conn *answering(void) {
     if (guard.current == NULL || guard.current->state != CONN_BUSY) {
         PyErr_SetString(PyExc_RuntimeError, "no request is being answered");
         return NULL;
@@ -138,55 +144,6 @@ static PyObject *resume(PyObject *self, PyObject *token) {
     Py_RETURN_TRUE;
 }
 
-#define BUFFERED_BYTES (64 * 1024)
-
-/* Read a small body now, so that it goes out with its head and was looked at before. */
-static bool plan_buffer(struct plan *plan, int fd, off_t offset, size_t length) {
-    plan->buffer = malloc(length ? length : 1);
-    if (plan->buffer == NULL || pread(fd, plan->buffer, length, offset) != (ssize_t)length)
-        return false;
-    plan->kind = PLAN_BUFFER;
-    plan->buffer_stop = length;
-    return true;
-}
-
-static bool plan_file(struct plan *plan, int fd, off_t offset) {
-    plan->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    plan->offset = offset;
-    plan->kind = PLAN_FILE;
-    return plan->fd >= 0;
-}
-
-static PyObject *send_file(PyObject *self, PyObject *const *args, Py_ssize_t count) {
-    (void)self;
-    struct conn *c = answering();
-    if (c == NULL)
-        return NULL;
-    if (count != 6) {
-        PyErr_SetString(PyExc_TypeError, "send_file takes (fd, offset, length, size, mtime_ns, min_links)");
-        return NULL;
-    }
-    long fd = PyLong_AsLong(args[0]), links = PyLong_AsLong(args[5]);
-    long long offset = PyLong_AsLongLong(args[1]), length = PyLong_AsLongLong(args[2]);
-    long long size = PyLong_AsLongLong(args[3]), mtime = PyLong_AsLongLong(args[4]);
-    if (PyErr_Occurred())
-        return NULL;
-    plan_drop(c);
-    if (offset < 0 || length < 0 || offset > size || length > size - offset)
-        Py_RETURN_FALSE;
-    struct plan plan = {.fd = -1, .left = (uint64_t)length,
-                        .identity = {.size = size, .mtime_ns = mtime, .min_links = (unsigned)links}};
-    bool is_planned = length <= BUFFERED_BYTES ? plan_buffer(&plan, (int)fd, offset, (size_t)length)
-                                               : plan_file(&plan, (int)fd, offset);
-    if (!is_planned || !plan_is_unchanged(&plan, (int)fd)) {
-        c->plan = plan;
-        plan_drop(c);
-        Py_RETURN_FALSE;
-    }
-    c->plan = plan;
-    Py_RETURN_TRUE;
-}
-
 /* Whether header lines are what `header_lines` of Python makes: nothing here can end the head. */
 static bool are_lines(const char *lines, Py_ssize_t length) {
     if (length == 0)
@@ -224,16 +181,9 @@ static PyObject *send_memory(PyObject *self, PyObject *body) {
     Py_buffer view;
     if (c == NULL || PyObject_GetBuffer(body, &view, PyBUF_SIMPLE) != 0)
         return NULL;
-    plan_drop(c);
-    c->plan.buffer = malloc(view.len ? (size_t)view.len : 1);
-    if (c->plan.buffer != NULL) {
-        memcpy(c->plan.buffer, view.buf, (size_t)view.len);
-        c->plan.left = (uint64_t)view.len;
-        c->plan.buffer_stop = (size_t)view.len;
-        c->plan.kind = PLAN_BUFFER;
-    }
+    bool is_planned = plan_buffer(c, view.buf, (size_t)view.len);
     PyBuffer_Release(&view);
-    return c->plan.buffer == NULL ? PyErr_NoMemory() : Py_NewRef(Py_None);
+    return is_planned ? Py_NewRef(Py_None) : PyErr_NoMemory();
 }
 
 static PyObject *peer_tuple(const struct sockaddr_in6 *peer) {
@@ -333,12 +283,13 @@ static PyObject *counters(PyObject *self, PyObject *nothing) {
     const struct guard_counters *n = &guard.counters;
     (void)self;
     (void)nothing;
-    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsKsKsKsKsK}", "accepted", n->accepted, "requests", n->requests,
+    return Py_BuildValue("{sKsKsKsKsKsKsKsKsKsKsKsKsKsKsKsn}", "accepted", n->accepted, "requests", n->requests,
                          "refused", n->refused, "cut", n->cut, "timed_out_head",
                          n->timed_out_head, "timed_out_body", n->timed_out_body, "timed_out_send", n->timed_out_send,
                          "timed_out_idle", n->timed_out_idle, "parks", n->parks, "replays", n->replays,
                          "body_bytes_in", n->body_bytes_in, "bytes_out", n->bytes_out, "paused_accepts",
-                         n->paused_accepts, "bad_answers", n->bad_answers, "write_errors", n->write_errors);
+                         n->paused_accepts, "bad_answers", n->bad_answers, "write_errors", n->write_errors,
+                         "warm_bytes", (Py_ssize_t)warm_bytes());
 }
 
 static PyObject *refusal_tuple(const struct refusal *told) {
@@ -478,7 +429,6 @@ static PyMethodDef methods[] = {
     {"checked", checked, METH_O, NULL},
     {"park", park, METH_NOARGS, NULL},
     {"resume", resume, METH_O, NULL},
-    {"send_file", (PyCFunction)(void (*)(void))send_file, METH_FASTCALL, NULL},
     {"send_fields", send_fields, METH_O, NULL},
     {"send_memory", send_memory, METH_O, NULL},
     {"peer", peer, METH_NOARGS, NULL},
@@ -498,7 +448,10 @@ static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT, .m_name = "edge_server.guard._guard", .m_size = -1, .m_methods = methods};
 
 PyMODINIT_FUNC PyInit__guard(void) {
-    if (PyType_Ready(&Checked_Type) != 0)
+    if (PyType_Ready(&Checked_Type) != 0 || PyType_Ready(&File_Type) != 0)
         return NULL;
-    return PyModule_Create(&definition);
+    PyObject *module = PyModule_Create(&definition);
+    if (module != NULL && PyModule_AddObjectRef(module, "File", (PyObject *)&File_Type) != 0)
+        Py_CLEAR(module);
+    return module;
 }

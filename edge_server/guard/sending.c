@@ -23,7 +23,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PIECE_BYTES (256 * 1024) /* of a file at once: each send wakes the reader, which costs more than copying */
+#define PIECE_BYTES BLOCK_BYTES  /* of a file at once: each send wakes the reader, which costs more than copying */
+#define WITH_HEAD_BYTES (16 * 1024) /* a body up to here leaves in one sendmsg with its head */
+#define SPLICED_BYTES (16 * 1024) /* from here on sendfile of a warm block is cheaper than copying it */
 #define KEPT_BYTES (64 * 1024)   /* of a piece that the socket did not take; more is read again */
 #define CROWD 256                /* answers that are not out yet, from which on each may hold less */
 #define CROWDED_BYTES (32 * 1024) /* that the kernel holds unsent for a client in a crowd */
@@ -52,10 +54,49 @@ void answer_begin(struct conn *c) {
 }
 
 void plan_drop(struct conn *c) {
-    if (c->plan.kind == PLAN_FILE)
-        close(c->plan.fd);
+    file_release(c->plan.file);
     free(c->plan.buffer);
-    c->plan = (struct plan){.fd = -1};
+    c->plan = (struct plan){.kind = PLAN_NONE};
+}
+
+static bool make_buffer(struct plan *plan, size_t length) {
+    plan->buffer = malloc(length ? length : 1);
+    plan->kind = PLAN_BUFFER;
+    plan->left = plan->buffer_stop = length;
+    return plan->buffer != NULL;
+}
+
+bool plan_buffer(struct conn *c, const void *bytes, size_t length) {
+    plan_drop(c);
+    if (!make_buffer(&c->plan, length)) {
+        plan_drop(c);
+        return false;
+    }
+    memcpy(c->plan.buffer, bytes, length);
+    return true;
+}
+
+/* The warm block that has the next `length` bytes of a file all together, or NULL. */
+static const struct block *warm_span(struct file *file, off_t offset, uint64_t length, bool asks, size_t *where) {
+    const struct block *block = length > 0 ? warm_block(file, offset, asks, where) : NULL;
+    return block != NULL && block->length - *where >= length ? block : NULL;
+}
+
+/* Plan a body out of a file. What is small and not warm is read now, so that it was looked at before
+ * its head goes out. False: the bytes cannot be had unchanged, and nothing is planned. */
+bool plan_file(struct conn *c, struct file *file, off_t offset, size_t length) {
+    size_t where;
+    plan_drop(c);
+    if (length <= WITH_HEAD_BYTES && warm_span(file, offset, length, true, &where) == NULL) {
+        if (make_buffer(&c->plan, length) && file_read(file, c->plan.buffer, offset, length))
+            return true;
+        plan_drop(c);
+        return false;
+    }
+    if (!file_is_unchanged(file))
+        return false;
+    c->plan = (struct plan){.kind = PLAN_FILE, .file = file_hold(file), .offset = offset, .left = length};
+    return true;
 }
 
 /* Have header lines sent with this answer, each beginning with CR LF. */
@@ -205,14 +246,6 @@ static ssize_t blocked(struct conn *c, ssize_t reported) {
     return -1;
 }
 
-bool plan_is_unchanged(const struct plan *plan, int fd) {
-    struct stat now;
-    if (fstat(fd, &now) != 0)
-        return false;
-    return now.st_size == plan->identity.size && now.st_nlink >= plan->identity.min_links &&
-           (int64_t)now.st_mtim.tv_sec * 1000000000 + now.st_mtim.tv_nsec == plan->identity.mtime_ns;
-}
-
 /* Send from the plan's buffer; what the socket does not take stays there. */
 static ssize_t send_buffered(struct conn *c, bool is_last) {
     struct plan *plan = &c->plan;
@@ -240,22 +273,39 @@ static bool keep_piece(struct plan *plan, const char *rest, size_t length) {
     return true;
 }
 
-/* One piece of the planned body; bytes sent, 0 where the file ended or changed, or -1.
+static int more_after(const struct plan *plan, size_t length) {
+    return MSG_NOSIGNAL | (length < plan->left ? MSG_MORE : 0);
+}
+
+/* Send from a warm block: large pieces as the pages that they are. */
+static ssize_t send_warm(struct conn *c, const struct block *block, size_t where) {
+    struct plan *plan = &c->plan;
+    size_t rest = block->length - where, length = plan->left < rest ? (size_t)plan->left : rest;
+    off_t from = (off_t)where;
+    ssize_t sent = block->memfd >= 0 && length > SPLICED_BYTES
+                       ? sendfile(fd_of(c), block->memfd, &from, length)
+                       : send(fd_of(c), block->bytes + where, length, more_after(plan, length));
+    if (sent > 0)
+        plan->offset += sent;
+    plan->is_full = sent < (ssize_t)length;
+    return sent;
+}
+
+/* Send from the file itself.
  *
  * A piece is read, the file is looked at, and only then the piece goes out: no byte is sent that was
  * not in the file as it was mounted. (sendfile(2) would leave the file's own pages in the socket's
  * queue, where whoever writes to the file still changes what the client gets.)
  */
-static ssize_t send_piece(struct conn *c) {
+static ssize_t send_cold(struct conn *c, size_t most) {
     static char piece[PIECE_BYTES];
     struct plan *plan = &c->plan;
-    if (plan->buffer != NULL)
-        return send_buffered(c, plan->buffer_stop - plan->buffer_start == plan->left);
-    size_t most = c->holds_less ? KEPT_BYTES : PIECE_BYTES;
+    if (c->holds_less && most > KEPT_BYTES)
+        most = KEPT_BYTES;
     size_t wanted = plan->left < most ? (size_t)plan->left : most;
-    if (pread(plan->fd, piece, wanted, plan->offset) != (ssize_t)wanted || !plan_is_unchanged(plan, plan->fd))
+    if (!file_read(plan->file, piece, plan->offset, wanted))
         return 0;
-    ssize_t sent = send(fd_of(c), piece, wanted, MSG_NOSIGNAL | (wanted < plan->left ? MSG_MORE : 0));
+    ssize_t sent = send(fd_of(c), piece, wanted, more_after(plan, wanted));
     if (sent <= 0)
         return sent;
     size_t rest = wanted - (size_t)sent;
@@ -263,6 +313,18 @@ static ssize_t send_piece(struct conn *c) {
     plan->offset += is_kept ? (off_t)wanted : (off_t)sent;
     plan->is_full = rest > 0;
     return sent;
+}
+
+/* One piece of the planned body; bytes sent, 0 where the file ended or changed, or -1. */
+static ssize_t send_piece(struct conn *c) {
+    struct plan *plan = &c->plan;
+    size_t where;
+    if (plan->buffer != NULL)
+        return send_buffered(c, plan->buffer_stop - plan->buffer_start == plan->left);
+    off_t stop = plan->offset - plan->offset % BLOCK_BYTES + BLOCK_BYTES;
+    const struct block *block = warm_block(plan->file, plan->offset, plan->asked < stop, &where);
+    plan->asked = stop;
+    return block != NULL ? send_warm(c, block, where) : send_cold(c, (size_t)(stop - plan->offset));
 }
 
 /* Send what is planned; `owed` is what bjoern thinks is left, all but its last byte already out. */
@@ -309,7 +371,18 @@ static ssize_t write_body(struct conn *c, const char *bytes, size_t n) {
     return (ssize_t)n;
 }
 
-/* What is to go out now: the rest of the head, `own` bytes of bjoern's behind it, a planned buffer. */
+/* The planned body, where it is small and at hand; else empty. */
+static struct iovec small_body(const struct plan *plan) {
+    size_t where;
+    if (plan->kind == PLAN_BUFFER)
+        return (struct iovec){plan->buffer, plan->buffer_stop};
+    if (plan->kind == PLAN_NONE || plan->left > WITH_HEAD_BYTES)
+        return (struct iovec){0};
+    const struct block *block = warm_span(plan->file, plan->offset, plan->left, false, &where);
+    return block == NULL ? (struct iovec){0} : (struct iovec){block->bytes + where, plan->left};
+}
+
+/* What is to go out now: the rest of the head, `own` bytes of bjoern's behind it, a small planned body. */
 static size_t gather(struct conn *c, const struct answer_head *head, const char *text, size_t own,
                      struct iovec out[5]) {
     size_t count = 0, skip = c->answer_head_sent;
@@ -323,9 +396,8 @@ static size_t gather(struct conn *c, const struct answer_head *head, const char 
     }
     if (own > 0)
         out[count++] = (struct iovec){(char *)text + head->length, own};
-    if (c->plan.kind == PLAN_BUFFER)
-        out[count++] = (struct iovec){c->plan.buffer, c->plan.buffer_stop};
-    return count;
+    out[count] = small_body(&c->plan);
+    return count + (out[count].iov_len > 0);
 }
 
 /* Thousands of clients that do not read must not use up what memory the kernel has for TCP. */
@@ -354,8 +426,8 @@ static ssize_t write_head(struct conn *c, const char *text, size_t n) {
     }
     struct iovec parts[5];
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = gather(c, &head, text, own, parts)};
-    int flags = MSG_NOSIGNAL | (c->plan.kind == PLAN_FILE ? MSG_MORE : 0);
-    ssize_t sent = sendmsg(fd_of(c), &message, flags);
+    bool is_body_later = c->plan.kind == PLAN_FILE && c->plan.left > WITH_HEAD_BYTES;
+    ssize_t sent = sendmsg(fd_of(c), &message, MSG_NOSIGNAL | (is_body_later ? MSG_MORE : 0));
     if (sent < 0)
         return errno == EAGAIN ? blocked(c, 0) : fail_head(c, n);
     size_t head_length = head.fields + c->fields_length + head.ending_length;
@@ -372,8 +444,8 @@ static ssize_t write_head(struct conn *c, const char *text, size_t n) {
     if (c->plan.kind != PLAN_NONE) {
         c->phase = PHASE_PLAN;
         c->plan.left -= of_body;
-        if (c->plan.kind == PLAN_BUFFER)
-            c->plan.buffer_start = of_body;
+        c->plan.offset += (off_t)of_body;
+        c->plan.buffer_start = of_body;
         return write_plan(c, n);
     }
     c->phase = PHASE_BODY;

@@ -186,6 +186,7 @@ static void sweep(struct ev_loop *loop, ev_timer *watcher, int events) {
     }
     if (guard.is_paused)
         accept_resume();
+    warm_allow();
     guard_tick();
 }
 

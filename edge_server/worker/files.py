@@ -12,7 +12,7 @@ import os
 from typing import ClassVar
 
 from edge_server.errors import PackUnreadable
-from edge_server.guard import send_file
+from edge_server.guard import File
 from edge_server.packs.reader import SourceFile
 
 
@@ -31,14 +31,15 @@ class OpenFile:
 
     open_now: ClassVar[int] = 0
 
-    __slots__ = ("_mtime_ns", "_needed_links", "_size", "descriptor", "source")
+    __slots__ = ("_descriptor", "_file", "_mtime_ns", "_needed_links", "_size", "source")
 
     def __init__(self, descriptor: int, source: SourceFile, *, may_be_unlinked: bool) -> None:
-        self.descriptor = descriptor
+        self._descriptor = descriptor
         self.source = source
         self._size = source.size
         self._mtime_ns = source.mtime_ns
         self._needed_links = 0 if may_be_unlinked else 1
+        self._file = File(descriptor, self._size, self._mtime_ns, self._needed_links)
         OpenFile.open_now += 1
 
     def read(self, offset: int, length: int) -> bytes:
@@ -48,8 +49,8 @@ class OpenFile:
             PackUnreadable: the file is shorter, has changed, was removed, or fails to read.
         """
         try:
-            data = os.pread(self.descriptor, length, offset)
-            now = os.fstat(self.descriptor)
+            data = os.pread(self._descriptor, length, offset)
+            now = os.fstat(self._descriptor)
         except OSError as error:
             raise PackUnreadable(f"cannot be read: {error.strerror}", self.source.path) from error
         if (
@@ -67,7 +68,7 @@ class OpenFile:
         Raises:
             PackUnreadable: as `read`. A change that comes later cuts the connection.
         """
-        if not send_file(self.descriptor, offset, length, self._size, self._mtime_ns, self._needed_links):
+        if not self._file.send(offset, length):
             raise PackUnreadable("cannot be read, or changed since it was mounted", self.source.path)
 
     def check(self) -> None:
@@ -76,4 +77,3 @@ class OpenFile:
 
     def __del__(self) -> None:
         OpenFile.open_now -= 1
-        os.close(self.descriptor)

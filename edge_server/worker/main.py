@@ -70,8 +70,9 @@ def run(brief: Brief) -> int:
     )
     tick = Tick(row, tally, access_log, lambda: Drain(brief.listener), _leave)
     tick.heed_signals()
+    limits = limits_of(config.ingress, brief.scoreboard.slots, config.workers.warm_bytes)
     row.set(Field.STATE, WorkerState.SERVING)
-    guard.serve(brief.listener, hit_path, limits_of(config.ingress, brief.scoreboard.slots), tick)
+    guard.serve(brief.listener, hit_path, limits, tick)
     return 1  # bjoern's loop only ends with the process
 
 

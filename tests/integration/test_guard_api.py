@@ -124,6 +124,12 @@ def test_a_slow_reader_gets_the_rest_of_a_file_after_partial_writes(shared: Guar
         assert is_in_step(connection)
 
 
+def descriptors(app: GuardApp) -> int:
+    """Return how many descriptors the process has, besides those of warm blocks."""
+    folder = Path(f"/proc/{app.pid}/fd")
+    return sum("/memfd:" not in os.readlink(entry) for entry in folder.iterdir())
+
+
 def test_a_client_that_resets_in_mid_body_disturbs_nobody(app: GuardApp, large: Path) -> None:
     with Connection(app.place) as other:
         for _ in range(20):
@@ -133,9 +139,9 @@ def test_a_client_that_resets_in_mid_body_disturbs_nobody(app: GuardApp, large: 
             reset(leaving)
             assert is_in_step(other)
         eventually(lambda: app.connections() == {"idle": 1})
-        before = len(os.listdir(f"/proc/{app.pid}/fd"))
+        before = descriptors(app)
         assert other.ask(target("file", path=large)).body == CONTENT
-        assert len(os.listdir(f"/proc/{app.pid}/fd")) <= before
+        assert descriptors(app) <= before
 
 
 @pytest.mark.parametrize("fields", [{}, {"Connection": "close"}], ids=["keep-alive", "close"])

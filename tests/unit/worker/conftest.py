@@ -67,7 +67,7 @@ def tile_pack(path: Path) -> Pack:
 @pytest.fixture
 def make_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Client]]:
     planned = PlannedBodies()
-    monkeypatch.setattr(files, "send_file", planned.send_file)
+    monkeypatch.setattr(files, "File", planned.file)
     monkeypatch.setattr(hitpath, "arrived", time.monotonic)
     monkeypatch.setattr(hitpath, "send_fields", planned.send_fields)
     catalogs: list[Catalog | Scoreboard] = []
