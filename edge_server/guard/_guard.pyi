@@ -106,6 +106,35 @@ def arrived() -> float:
         RuntimeError: no request is being answered.
     """
 
+def pressure() -> int:
+    """Return what speaks against answering the current request; 0 for nothing.
+
+    Bits: 1, more requests are being answered or parked than the room set by `press_at`;
+    2, this one has waited longer than the patience since its turn of the loop began;
+    4, it was let in before and parked, and the other bits are not looked at.
+
+    Costs no system call: the time is that at which the request was given to the application.
+
+    Raises:
+        RuntimeError: no request is being answered.
+    """
+
+def press_at(room: int, patience_s: float, /) -> None:
+    """Set from when on `pressure` says so: requests at once, and seconds of waiting in one turn."""
+
+def load() -> tuple[int, int, float]:
+    """Return requests being answered, requests parked, and for how many seconds turns have been late.
+
+    A turn is late if a request waited longer than the patience in it. The third is 0.0 as soon
+    as one was not, or the loop slept longer than that for want of work.
+    """
+
+def least_wait() -> float:
+    """Return the least, over the turns since the last call, of the longest wait in a turn; in seconds.
+
+    It is what stands: a turn in which nobody waited long makes it small.
+    """
+
 def watch(descriptor: int, function: Callable[[], None], /) -> None:
     """Call `function` from the loop whenever `descriptor` is readable; one a process.
 

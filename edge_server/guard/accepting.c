@@ -136,6 +136,7 @@ void guard_start(struct ev_loop *loop, ev_io *watcher) {
             guard.loop = loop;
             guard.listener = watcher;
             sweep_start(loop);
+            turns_watch(loop);
         }
         ev_io_start(loop, watcher);
         return;

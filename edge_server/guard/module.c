@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -262,6 +263,103 @@ static PyObject *arrived(PyObject *self, PyObject *nothing) {
     return c == NULL ? NULL : PyFloat_FromDouble((double)c->arrived_ns / 1e9);
 }
 
+/* Pressure: how long requests wait until it is their turn, and how many are being answered.
+ *
+ * A turn of the loop takes what was ready when it began, so a request has waited since then at
+ * least. A turn is late if a request waited longer than `patience` in it; one without any says
+ * nothing, unless the loop slept before it, which it does only when there is nothing to do.
+ */
+enum pressure { PRESSURE_ROOM = 1, PRESSURE_LATE = 2, PRESSURE_REPLAY = 4 };
+
+static struct {
+    ev_prepare end;
+    ev_check begin;
+    int64_t began_ns, ended_ns;
+    int64_t waited_ns;     /* the longest wait of a request in this turn; -1 where there was none */
+    int64_t least_ns;      /* the least of these over the turns since it was last asked for; -1 for none */
+    int64_t late_since_ns; /* the end of the first of a row of late turns; 0 while there is no such row */
+    int64_t patience_ns;
+    unsigned room;
+} turns = {.waited_ns = -1, .least_ns = -1, .patience_ns = INT64_MAX, .room = UINT_MAX};
+
+static void turn_ends(struct ev_loop *loop, ev_prepare *watcher, int events) {
+    (void)loop;
+    (void)watcher;
+    (void)events;
+    turns.ended_ns = now_ns();
+}
+
+static void note_wait(int64_t longest_ns) {
+    if (turns.least_ns < 0 || longest_ns < turns.least_ns)
+        turns.least_ns = longest_ns;
+    if (longest_ns <= turns.patience_ns)
+        turns.late_since_ns = 0;
+    else if (turns.late_since_ns == 0)
+        turns.late_since_ns = turns.ended_ns;
+}
+
+static void turn_begins(struct ev_loop *loop, ev_check *watcher, int events) {
+    (void)loop;
+    (void)watcher;
+    (void)events;
+    turns.began_ns = now_ns();
+    if (turns.waited_ns >= 0)
+        note_wait(turns.waited_ns);
+    if (turns.began_ns - turns.ended_ns > turns.patience_ns)
+        note_wait(0);
+    turns.waited_ns = -1;
+}
+
+void turns_watch(struct ev_loop *loop) {
+    ev_prepare_init(&turns.end, turn_ends);
+    ev_check_init(&turns.begin, turn_begins);
+    ev_set_priority(&turns.begin, EV_MAXPRI); /* before any request of the turn */
+    ev_prepare_start(loop, &turns.end);
+    ev_check_start(loop, &turns.begin);
+}
+
+static PyObject *pressure(PyObject *self, PyObject *nothing) {
+    (void)self;
+    (void)nothing;
+    struct conn *c = answering();
+    if (c == NULL)
+        return NULL;
+    if (c->is_replay)
+        return PyLong_FromLong(PRESSURE_REPLAY);
+    int64_t waited = turns.began_ns == 0 ? 0 : c->since_ns - turns.began_ns;
+    if (waited > turns.waited_ns)
+        turns.waited_ns = waited;
+    bool is_late = waited > turns.patience_ns;
+    bool is_crowded = guard.counters.states[CONN_BUSY] + guard.counters.states[CONN_PARKED] > turns.room;
+    return PyLong_FromLong((is_crowded ? PRESSURE_ROOM : 0) | (is_late ? PRESSURE_LATE : 0));
+}
+
+static PyObject *press_at(PyObject *self, PyObject *args) {
+    unsigned room;
+    double patience_s;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "Id", &room, &patience_s))
+        return NULL;
+    turns.room = room;
+    turns.patience_ns = ns(patience_s);
+    Py_RETURN_NONE;
+}
+
+static PyObject *load(PyObject *self, PyObject *nothing) {
+    (void)self;
+    (void)nothing;
+    double late_s = turns.late_since_ns == 0 ? 0.0 : (double)(now_ns() - turns.late_since_ns) / 1e9;
+    return Py_BuildValue("IId", guard.counters.states[CONN_BUSY], guard.counters.states[CONN_PARKED], late_s);
+}
+
+static PyObject *least_wait(PyObject *self, PyObject *nothing) {
+    (void)self;
+    (void)nothing;
+    int64_t least = turns.least_ns >= 0 ? turns.least_ns : turns.waited_ns > 0 ? turns.waited_ns : 0;
+    turns.least_ns = -1;
+    return PyFloat_FromDouble((double)least / 1e9);
+}
+
 static PyObject *watch_socket(PyObject *self, PyObject *args) {
     int fd;
     PyObject *function;
@@ -483,6 +581,10 @@ static PyMethodDef methods[] = {
     {"send_memory", send_memory, METH_O, NULL},
     {"peer", peer, METH_NOARGS, NULL},
     {"arrived", arrived, METH_NOARGS, NULL},
+    {"pressure", pressure, METH_NOARGS, NULL},
+    {"press_at", press_at, METH_VARARGS, NULL},
+    {"load", load, METH_NOARGS, NULL},
+    {"least_wait", least_wait, METH_NOARGS, NULL},
     {"watch", watch_socket, METH_VARARGS, NULL},
     {"tick", tick, METH_O, NULL},
     {"stop_accepting", stop_accepting, METH_NOARGS, NULL},
