@@ -29,6 +29,7 @@ from edge_server.shm.scoreboard import SIDECAR_SLOT, Field, Row, Scoreboard
 from edge_server.worker.rate_limit import bind_rate_limit
 
 INTERVAL_S = 0.1  # for so long every turn must have been late; RFC 8289 section 4.3
+_UNSEEN = 8  # part of the free room that all workers together may take between two looks
 EXEMPT = (HEALTHZ, READYZ)  # paths that tell of the instance, which must not depend on its load
 
 ADMITTED, BUSY, RATE_LIMIT = "", "busy", "rate_limit"
@@ -44,8 +45,9 @@ class Room(NamedTuple):
 class InflightCap:
     """The cap on requests in hand, shared by all workers without a lock.
 
-    A worker looks at the others when it has filled the share of the free room that it may take
-    unseen, so that all together exceed the cap by no more than one request each.
+    A worker looks at the others at each tick, and when it has filled the share of the free room that
+    it may take unseen. So all together exceed the cap by an eighth at most, and by one request each
+    where it was nearly reached before.
 
     Args:
         cap: of the instance.
@@ -55,23 +57,24 @@ class InflightCap:
     def __init__(self, board: Scoreboard, row: Row, cap: int) -> None:
         self._cap = cap
         self._row = row
-        self._shares = 2 * max(1, board.slots)
+        self._shares = _UNSEEN * max(1, board.slots)
         self._others = [
             other.words for other in board.rows() if other.slot != SIDECAR_SLOT and other is not row
         ]
 
-    def look(self, busy: int, parked: int) -> Room:
+    def look(self, busy: int, parked: int, asking: int = 1) -> Room:
         """Tell the others what this worker has in hand, and return what room there is.
 
         Args:
             busy, parked: requests of this worker, the one that asks included.
+            asking: 0 where no request asks.
         """
         words = self._row.words
         words[Field.INFLIGHT] = busy
         words[Field.PARKED] = parked
         own = busy + parked
         free = self._cap - own - sum(other[Field.INFLIGHT] + other[Field.PARKED] for other in self._others)
-        return Room(free >= 0, own + max(0, free) // self._shares)
+        return Room(free >= 0, own - asking + max(0, free) // self._shares)
 
 
 class Admission:
@@ -113,9 +116,9 @@ class Admission:
     def refresh(self) -> None:
         """Look at the others again; called at each tick."""
         busy, parked, _ = guard.load()
-        self._look(busy, parked)
+        self._look(busy, parked, asking=0)
 
-    def _look(self, busy: int, parked: int) -> bool:
-        room = self._cap.look(busy, parked)
+    def _look(self, busy: int, parked: int, asking: int = 1) -> bool:
+        room = self._cap.look(busy, parked, asking)
         guard.press_at(room.until, PATIENCE_S)
         return room.is_left

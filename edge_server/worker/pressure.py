@@ -3,13 +3,15 @@
 Process      a worker.
 Writes       this worker's scoreboard row, and in the ledger how many dropped connections of its
              slot's socket are counted already; a successor goes on from there.
+
+The depth of the accept queue is told, and is no measure of waiting: all that is queued is accepted
+in one turn of the loop (guard/accepting.c), so what it waits shows in how late turns are.
 """
 
 from __future__ import annotations
 
 import socket
 import struct
-import time
 
 from edge_server import guard
 from edge_server.observe.metrics import ACCEPT, metrics
@@ -43,24 +45,14 @@ class Pressure:
         self._refusals = refusals
         self._counted = ledger.row(index)
         self._counted_by_slot = (self._counted, ledger.row(index ^ 1))  # of both letters
-        self._accepted = 0
-        self._at_s = time.monotonic()
 
     def publish(self) -> None:
         """Store what there is to tell of now."""
         words = self._row.words
-        depth = queued(self._listener)
-        words[Field.QUEUED] = depth
-        words[Field.WAITED_NS] = int(max(guard.least_wait(), self._queue_delay_s(depth)) * 1e9)
+        words[Field.QUEUED] = queued(self._listener)
+        words[Field.WAITED_NS] = int(guard.least_wait() * 1e9)
         words[Field.SHED] = self._refusals.busy
         self._count_drops()
-
-    def _queue_delay_s(self, depth: int) -> float:
-        """Return how long the last connection in the queue will wait, if they are taken as fast as now."""
-        now_s, accepted = time.monotonic(), guard.counters()["accepted"]
-        taken, seconds = accepted - self._accepted, now_s - self._at_s
-        self._accepted, self._at_s = accepted, now_s
-        return depth * seconds / taken if taken else 0.0
 
     def _count_drops(self) -> None:
         before = max(row[Counted.DROPPED] for row in self._counted_by_slot)

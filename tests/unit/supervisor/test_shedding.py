@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 
 import pytest
 
@@ -104,7 +105,7 @@ def test_load_that_swings_around_the_upper_mark_changes_the_gate_once() -> None:
     said = [told.gate.is_stable]
     for _ in range(50):
         said += told.tell(Load(95, 0.0, {}), 0.5) + told.tell(Load(60, 0.0, {}), 0.5)
-    assert sum(before != after for before, after in zip(said, said[1:], strict=False)) == 1
+    assert sum(before != after for before, after in pairwise(said)) == 1
 
 
 def test_a_worker_that_was_replaced_begins_to_count_anew() -> None:

@@ -108,14 +108,14 @@ def test_requests_in_hand_are_counted_over_all_workers(
 def test_a_tick_gives_the_guard_its_marks(told: Guard, make_admission: Make) -> None:
     told.load = (3, 1, 0.0)
     make_admission(max_inflight=100).refresh()
-    assert told.marks == [(4 + 96 // 4, PATIENCE_S)]
+    assert told.marks == [(4 + 96 // 16, PATIENCE_S)]
 
 
 def test_workers_that_fill_at_the_same_time_stay_below_the_cap(board: Scoreboard) -> None:
-    cap = 50
+    cap = 160
     caps = [InflightCap(board, board.row(2 * slot), cap) for slot in (0, 1)]
-    held, rooms = [0, 0], [each.look(0, 0).until for each in caps]
-    for turn in range(400):
+    held, rooms = [0, 0], [each.look(0, 0, asking=0).until for each in caps]
+    for turn in range(4000):
         slot = turn % 2
         held[slot] += 1
         if held[slot] > rooms[slot]:
@@ -123,5 +123,16 @@ def test_workers_that_fill_at_the_same_time_stay_below_the_cap(board: Scoreboard
             rooms[slot] = room.until
             if not room.is_left:
                 held[slot] -= 1
-                rooms[slot] = caps[slot].look(held[slot], 0).until
-    assert cap - 1 <= sum(held) <= cap + 1
+                rooms[slot] = caps[slot].look(held[slot], 0, asking=0).until
+    assert cap <= sum(held) <= cap + 2
+
+
+def test_a_worker_that_has_room_of_its_own_looks_again_when_the_others_have_filled_it(
+    board: Scoreboard, told: Guard, make_admission: Make
+) -> None:
+    admission = make_admission(max_inflight=8)
+    assert admission.judge(CROWDED) == ADMITTED
+    board.row(2).set(Field.INFLIGHT, 8)
+    room, _ = told.marks[-1]
+    assert room < 1, "the next request alone is more than that"
+    assert admission.judge(CROWDED) == BUSY
