@@ -175,10 +175,10 @@ class Inside:
     def do_ticks(self) -> list[float]:
         return self._ticks
 
-    def do_press_at(self, room: int, patience_s: float) -> None:
-        guard.press_at(room, patience_s)
+    def do_press_at(self, room: int, patience_s: float, interval_s: float) -> None:
+        guard.press_at(room, patience_s, interval_s)
 
-    def do_load(self) -> tuple[int, int, float]:
+    def do_load(self) -> tuple[int, int, bool]:
         return guard.load()
 
     def do_least_wait(self) -> float:

@@ -110,8 +110,12 @@ def pressure() -> int:
     """Return what speaks against answering the current request; 0 for nothing.
 
     Bits: 1, more requests are being answered or parked than the room set by `press_at`;
-    2, this one has waited longer than the patience since its turn of the loop began;
-    4, it was let in before and parked, and the other bits are not looked at.
+    2, this one is late (it has waited longer than the patience since its turn of the loop
+    began) and late requests are to be shed; 4, it was let in before and parked, and the
+    other bits are not looked at.
+
+    Late requests are to be shed when there have been some for an interval without a turn in
+    which nobody was late, and until there was none for an interval.
 
     Costs no system call: the time is that at which the request was given to the application.
 
@@ -119,15 +123,11 @@ def pressure() -> int:
         RuntimeError: no request is being answered.
     """
 
-def press_at(room: int, patience_s: float, /) -> None:
-    """Set from when on `pressure` says so: requests at once, and seconds of waiting in one turn."""
+def press_at(room: int, patience_s: float, interval_s: float, /) -> None:
+    """Set from when on `pressure` says so: requests at once; seconds of waiting, and for how long."""
 
-def load() -> tuple[int, int, float]:
-    """Return requests being answered, requests parked, and for how many seconds turns have been late.
-
-    A turn is late if a request waited longer than the patience in it. The third is 0.0 as soon
-    as one was not, or the loop slept longer than that for want of work.
-    """
+def load() -> tuple[int, int, bool]:
+    """Return requests being answered, requests parked, and whether late requests are to be shed."""
 
 def least_wait() -> float:
     """Return the least, over the turns since the last call, of the longest wait in a turn; in seconds.

@@ -266,55 +266,52 @@ static PyObject *arrived(PyObject *self, PyObject *nothing) {
 /* Pressure: how long requests wait until it is their turn, and how many are being answered.
  *
  * A turn of the loop takes what was ready when it began, so a request has waited since then at
- * least. A turn is late if a request waited longer than `patience` in it; one without any says
- * nothing, unless the loop slept before it, which it does only when there is nothing to do.
+ * least. One that waited longer than `patience` is late. When requests have been late for an
+ * interval and no turn between had none, late requests are to be shed, until an interval has
+ * passed without any (after RFC 8289: one long wait is a spike, what matters is what stands).
  */
 enum pressure { PRESSURE_ROOM = 1, PRESSURE_LATE = 2, PRESSURE_REPLAY = 4 };
 
 static struct {
-    ev_prepare end;
     ev_check begin;
-    int64_t began_ns, ended_ns;
+    int64_t began_ns;
     int64_t waited_ns;     /* the longest wait of a request in this turn; -1 where there was none */
     int64_t least_ns;      /* the least of these over the turns since it was last asked for; -1 for none */
-    int64_t late_since_ns; /* the end of the first of a row of late turns; 0 while there is no such row */
-    int64_t patience_ns;
+    int64_t late_since_ns; /* when the first of a row of late requests was met; 0 while there is no row */
+    int64_t late_last_ns;
+    int64_t patience_ns, interval_ns;
     unsigned room;
+    bool is_shedding;
 } turns = {.waited_ns = -1, .least_ns = -1, .patience_ns = INT64_MAX, .room = UINT_MAX};
 
-static void turn_ends(struct ev_loop *loop, ev_prepare *watcher, int events) {
-    (void)loop;
-    (void)watcher;
-    (void)events;
-    turns.ended_ns = now_ns();
+static void note_late(int64_t now) {
+    if (turns.late_since_ns == 0)
+        turns.late_since_ns = now;
+    turns.late_last_ns = now;
+    if (now - turns.late_since_ns > turns.interval_ns)
+        turns.is_shedding = true;
 }
 
-static void note_wait(int64_t longest_ns) {
-    if (turns.least_ns < 0 || longest_ns < turns.least_ns)
-        turns.least_ns = longest_ns;
-    if (longest_ns <= turns.patience_ns)
-        turns.late_since_ns = 0;
-    else if (turns.late_since_ns == 0)
-        turns.late_since_ns = turns.ended_ns;
-}
-
+/* Before any request of a turn: what did the last one tell? One without requests tells nothing. */
 static void turn_begins(struct ev_loop *loop, ev_check *watcher, int events) {
     (void)loop;
     (void)watcher;
     (void)events;
     turns.began_ns = now_ns();
-    if (turns.waited_ns >= 0)
-        note_wait(turns.waited_ns);
-    if (turns.began_ns - turns.ended_ns > turns.patience_ns)
-        note_wait(0);
+    bool is_in_time = turns.waited_ns >= 0 && turns.waited_ns <= turns.patience_ns;
+    if (turns.waited_ns >= 0 && (turns.least_ns < 0 || turns.waited_ns < turns.least_ns))
+        turns.least_ns = turns.waited_ns;
     turns.waited_ns = -1;
+    bool is_long_ago = turns.began_ns - turns.late_last_ns > turns.interval_ns;
+    if (is_long_ago || (is_in_time && !turns.is_shedding)) {
+        turns.late_since_ns = 0;
+        turns.is_shedding = false;
+    }
 }
 
 void turns_watch(struct ev_loop *loop) {
-    ev_prepare_init(&turns.end, turn_ends);
     ev_check_init(&turns.begin, turn_begins);
-    ev_set_priority(&turns.begin, EV_MAXPRI); /* before any request of the turn */
-    ev_prepare_start(loop, &turns.end);
+    ev_set_priority(&turns.begin, EV_MAXPRI);
     ev_check_start(loop, &turns.begin);
 }
 
@@ -330,26 +327,29 @@ static PyObject *pressure(PyObject *self, PyObject *nothing) {
     if (waited > turns.waited_ns)
         turns.waited_ns = waited;
     bool is_late = waited > turns.patience_ns;
+    if (is_late)
+        note_late(c->since_ns);
     bool is_crowded = guard.counters.states[CONN_BUSY] + guard.counters.states[CONN_PARKED] > turns.room;
-    return PyLong_FromLong((is_crowded ? PRESSURE_ROOM : 0) | (is_late ? PRESSURE_LATE : 0));
+    return PyLong_FromLong((is_crowded ? PRESSURE_ROOM : 0) | (is_late && turns.is_shedding ? PRESSURE_LATE : 0));
 }
 
 static PyObject *press_at(PyObject *self, PyObject *args) {
     unsigned room;
-    double patience_s;
+    double patience_s, interval_s;
     (void)self;
-    if (!PyArg_ParseTuple(args, "Id", &room, &patience_s))
+    if (!PyArg_ParseTuple(args, "Idd", &room, &patience_s, &interval_s))
         return NULL;
     turns.room = room;
     turns.patience_ns = ns(patience_s);
+    turns.interval_ns = ns(interval_s);
     Py_RETURN_NONE;
 }
 
 static PyObject *load(PyObject *self, PyObject *nothing) {
     (void)self;
     (void)nothing;
-    double late_s = turns.late_since_ns == 0 ? 0.0 : (double)(now_ns() - turns.late_since_ns) / 1e9;
-    return Py_BuildValue("IId", guard.counters.states[CONN_BUSY], guard.counters.states[CONN_PARKED], late_s);
+    return Py_BuildValue("IIN", guard.counters.states[CONN_BUSY], guard.counters.states[CONN_PARKED],
+                         PyBool_FromLong(turns.is_shedding));
 }
 
 static PyObject *least_wait(PyObject *self, PyObject *nothing) {

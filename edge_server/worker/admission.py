@@ -9,10 +9,11 @@ Three things are limited, for the instance and not for a worker: requests a seco
 hand (being answered or parked), and how long a request waits until its turn. `/healthz` and
 `/readyz` are never refused and never counted against a limit.
 
-Waiting is judged as CoDel does (RFC 8289): what matters is not one long wait but that for an
-interval there was no turn of the loop without one. Then those are refused whose own wait is too
-long. As libev takes first what became ready last, these are the requests that have waited
-longest already, and the others are answered as fast as if there were no overload.
+Waiting is judged by the guard after CoDel (RFC 8289): what matters is not one long wait but that
+for an interval there was no turn of the loop without one. Then those are refused whose own wait
+is too long, until an interval has passed without any. As libev takes first what became ready
+last, these are the requests that have waited longest already, and the others are answered as
+fast as if there were no overload.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from edge_server.shm.admission import PATIENCE_S, Ledger
 from edge_server.shm.scoreboard import SIDECAR_SLOT, Field, Row, Scoreboard
 from edge_server.worker.rate_limit import bind_rate_limit
 
-INTERVAL_S = 0.1  # for so long every turn must have been late; RFC 8289 section 4.3
+INTERVAL_S = 0.1  # RFC 8289 section 4.3
 _UNSEEN = 8  # part of the free room that all workers together may take between two looks
 EXEMPT = (HEALTHZ, READYZ)  # paths that tell of the instance, which must not depend on its load
 
@@ -104,9 +105,9 @@ class Admission:
         if pressed:
             if pressed & REPLAY:
                 return ADMITTED
-            busy, parked, late_s = guard.load()
-            if pressed & LATE and late_s > INTERVAL_S:
+            if pressed & LATE:
                 return BUSY
+            busy, parked, _ = guard.load()
             if pressed & CROWDED and not self._look(busy, parked):
                 return BUSY
         if self._take is not None and not self._take():
@@ -120,5 +121,5 @@ class Admission:
 
     def _look(self, busy: int, parked: int, asking: int = 1) -> bool:
         room = self._cap.look(busy, parked, asking)
-        guard.press_at(room.until, PATIENCE_S)
+        guard.press_at(room.until, PATIENCE_S, INTERVAL_S)
         return room.is_left

@@ -40,13 +40,14 @@ def bind_rate_limit(
 
     PERF: tests/perf/bench_admission.py; one flat function, its state in its closure.
     """
-    capacity = max(1, burst)
+    capacity, pace = float(max(1, burst)), float(rate)
     own = ledger.row(index)
+    admitted_word, lost_word = int(Field.ADMITTED), int(Field.LOST)  # PERF: an enum's member costs a lookup
     admitted, lost = ledger.column(Field.ADMITTED), ledger.column(Field.LOST)
     began_s = ledger.began_s
     reread_s = REREAD_S * ledger.workers
     shares = _UNSEEN * ledger.workers
-    count = own[Field.ADMITTED]
+    count = own[admitted_word]
     spent = 0.0  # admitted by all, and lost, as far as this worker knows
     reread_at = float("-inf")
     share = 0.0
@@ -54,11 +55,11 @@ def bind_rate_limit(
     def take() -> bool:
         nonlocal count, spent, reread_at, share
         now = clock()
-        poured = rate * (now - began_s)
+        poured = pace * (now - began_s)
         if now >= reread_at or (share < 1 and poured - spent > 1 - capacity):
             spent = sum(admitted) + max(lost) / THOUSANDTHS
             if poured > spent:
-                own[Field.LOST] = int((poured - spent) * THOUSANDTHS) + max(lost)
+                own[lost_word] = int((poured - spent) * THOUSANDTHS) + max(lost)
                 spent = poured
             share = (capacity + poured - spent) / shares
             reread_at = now + reread_s
@@ -66,10 +67,10 @@ def bind_rate_limit(
             spent = poured
         if capacity + poured - spent < 1:
             return False
-        share -= 1
-        spent += 1
+        share -= 1.0
+        spent += 1.0
         count += 1
-        own[Field.ADMITTED] = count
+        own[admitted_word] = count
         return True
 
     return take

@@ -16,6 +16,7 @@ from tests.servers import eventually
 from tests.wire import Connection
 
 PATIENCE_S = 0.02
+INTERVAL_S = 0.1
 TURN_MS = 40  # what one request costs, in tests of waiting: twice the patience
 MANY = 10_000
 
@@ -23,7 +24,7 @@ MANY = 10_000
 @pytest.fixture
 def app() -> Iterator[GuardApp]:
     with GuardApp() as app:
-        app.do("press_at", room=MANY, patience_s=PATIENCE_S)
+        app.do("press_at", room=MANY, patience_s=PATIENCE_S, interval_s=INTERVAL_S)
         yield app
 
 
@@ -58,33 +59,51 @@ def ask_together(first: Connection, others: list[Connection], ms: int = TURN_MS)
 def test_nothing_speaks_against_a_lonely_request(app: GuardApp, stack: ExitStack) -> None:
     (connection,) = connect(app, stack, 1)
     assert [connection.ask(pressed(ms=30)).body for _ in range(5)] == [b"0"] * 5
-    assert app.do("load")[2] == 0
+    assert not app.do("load")[2]
 
 
-def test_of_the_requests_of_a_turn_those_behind_the_first_are_late(app: GuardApp, stack: ExitStack) -> None:
+def test_a_spike_sheds_nobody(app: GuardApp, stack: ExitStack) -> None:
     first, *others = connect(app, stack, 5)
+    for _ in range(5):
+        assert ask_together(first, others, ms=0) == [0] * 4
+        assert first.ask(pressed()).body == b"0"
+    assert not app.do("load")[2]
+
+
+def test_of_the_requests_of_a_long_turn_those_are_shed_that_are_late_for_an_interval(
+    app: GuardApp, stack: ExitStack
+) -> None:
+    first, *others = connect(app, stack, 9)
     told = ask_together(first, others)
-    assert sorted(told) == [0, LATE, LATE, LATE]
+    # At 0, 40, 80, 120 ms of the turn nobody is late for an interval; the marks blur on a busy machine.
+    assert told.count(LATE) >= 4
+    assert 2 <= told.count(0) <= 4
+    assert app.do("load")[2]
 
 
-def test_what_is_quick_is_not_late(app: GuardApp, stack: ExitStack) -> None:
-    first, *others = connect(app, stack, 5)
-    assert ask_together(first, others, ms=0) == [0] * 4
+def test_the_late_are_shed_until_there_was_none_for_an_interval(app: GuardApp, stack: ExitStack) -> None:
+    first, *others = connect(app, stack, 9)
+    ask_together(first, others)
+    assert first.ask(pressed()).body == b"0", "nobody was before it"
+    eventually(lambda: not app.do("load")[2])
+    assert ask_together(first, others[:2]) == [0, 0]
 
 
-def test_turns_are_late_for_as_long_as_none_is_in_time(app: GuardApp, stack: ExitStack) -> None:
+def test_overload_that_lasts_is_shed_to_its_end(app: GuardApp, stack: ExitStack) -> None:
     def keep_asking(connection: Connection) -> None:
-        for _ in range(8):
+        for _ in range(10):
             connection.ask(pressed(ms=TURN_MS))
 
     connections = connect(app, stack, 4)
     with ThreadPoolExecutor(len(connections)) as threads:
         asking = [threads.submit(keep_asking, connection) for connection in connections]
-        eventually(lambda: app.do("load")[2] > 8 * PATIENCE_S)
+        eventually(lambda: app.do("load")[2])
+        while not any(asked.done() for asked in asking):
+            assert app.do("load")[2]
+            time.sleep(0.01)
         for asked in asking:
             asked.result()
-    connections[0].ask(pressed())
-    assert app.do("load")[2] == 0
+    eventually(lambda: not app.do("load")[2])
 
 
 def test_the_wait_that_stands_is_that_of_the_turn_with_the_least(app: GuardApp, stack: ExitStack) -> None:
@@ -100,20 +119,20 @@ def test_the_wait_that_stands_is_that_of_the_turn_with_the_least(app: GuardApp, 
 
 def test_more_requests_than_there_is_room_for_are_a_crowd(app: GuardApp, stack: ExitStack) -> None:
     parking, asking = connect(app, stack, 2)
-    app.do("press_at", room=2, patience_s=PATIENCE_S)
+    app.do("press_at", room=2, patience_s=PATIENCE_S, interval_s=INTERVAL_S)
     parking.send("/park?name=a")
     eventually(lambda: app.connections().get("parked") == 1)
     assert asking.ask(pressed()).body == b"0"
-    app.do("press_at", room=1, patience_s=PATIENCE_S)
+    app.do("press_at", room=1, patience_s=PATIENCE_S, interval_s=INTERVAL_S)
     assert asking.ask(pressed()).body == b"%d" % CROWDED
-    assert app.do("load")[:2] == [0, 1]
+    assert app.do("load") == [0, 1, False]
     assert app.do("resume", name="a")
     parking.read()
 
 
 def test_a_replayed_request_is_known_as_one_and_the_next_is_not(app: GuardApp, stack: ExitStack) -> None:
     (connection,) = connect(app, stack, 1)
-    app.do("press_at", room=0, patience_s=60.0)
+    app.do("press_at", room=0, patience_s=60.0, interval_s=INTERVAL_S)
     connection.send("/park?name=a&pressed=1")
     eventually(lambda: app.connections().get("parked") == 1)
     assert app.do("resume", name="a")
