@@ -63,13 +63,13 @@ DECLARED = (
     Declared(
         "inflight_requests",
         GAUGE,
-        "Requests being answered by all workers together.",
+        "Requests in hand of all workers together: being answered, or parked.",
         (("route", f"`{ASSETS}`"),),
     ),
     Declared(
         "edge_inflight",
         GAUGE,
-        "Requests being answered at an endpoint; compare with ingress.max_inflight to scale.",
+        "Requests in hand at an endpoint; compare `assets` with ingress.max_inflight to scale.",
         (("endpoint", "`assets`, `admin`"),),
     ),
     Declared(

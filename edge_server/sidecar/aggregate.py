@@ -134,7 +134,8 @@ class _Gauges(Collector):
 
 
 def _inflight(rows: Iterable[Row]) -> int:
-    return sum(row.get(Field.INFLIGHT) for row in rows)
+    """Return the requests in hand, as ingress.max_inflight counts them."""
+    return sum(row.get(Field.INFLIGHT) + row.get(Field.PARKED) for row in rows)
 
 
 def _queued(rows: list[Row]) -> int:
