@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge_server.config.schema import Config
+from edge_server.shm.admission import Ledger
 from edge_server.shm.catalog import Catalog
 from edge_server.shm.scoreboard import Scoreboard
 
@@ -28,6 +29,7 @@ class Brief:
         cpu: the one CPU it is pinned to; None leaves the inherited affinity.
         listener: the listening socket of its slot, owned by the supervisor.
         addresses: bound addresses as shown to people, (asset plane, admin plane).
+        ledger: what the workers admit; a worker's row has the same index as in the scoreboard.
         metrics_dir: folder of the prometheus multiprocess files, on tmpfs.
     """
 
@@ -41,6 +43,7 @@ class Brief:
     config: Config
     catalog: Catalog
     scoreboard: Scoreboard
+    ledger: Ledger
 
 
 @dataclass(frozen=True, slots=True)

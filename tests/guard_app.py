@@ -178,6 +178,15 @@ class Inside:
     def do_ticks(self) -> list[float]:
         return self._ticks
 
+    def do_press_at(self, room: int, patience_s: float, interval_s: float) -> None:
+        guard.press_at(room, patience_s, interval_s)
+
+    def do_load(self) -> tuple[int, int, bool]:
+        return guard.load()
+
+    def do_least_wait(self) -> float:
+        return guard.least_wait()
+
     def do_fail_ticks(self, does: bool) -> None:
         self._does_tick_fail = does
 
@@ -200,6 +209,7 @@ class Inside:
             _raised(guard.park),
             _raised(guard.peer),
             _raised(guard.arrived),
+            _raised(guard.pressure),
             _raised(lambda: guard.send_memory(b"")),
             _raised(lambda: guard.File(os.open(os.devnull, os.O_RDONLY), 0, 0, 0).send(0, 0)),
         ]
@@ -234,6 +244,12 @@ class Inside:
             size, mtime_ns = int(query.get("size", now.st_size)), int(query.get("mtime", now.st_mtime_ns))
             self._files[key] = guard.File(descriptor, size, mtime_ns, int(query.get("links", 1)))
         return self._files[key]
+
+    def answer_pressed(self, query: Query, environ: dict[str, Any], start_response: StartResponse) -> bytes:
+        """Answer with what speaks against the request, after keeping everybody waiting for `ms`."""
+        pressed = guard.pressure()
+        time.sleep(int(query.get("ms", 0)) / 1000)
+        return self.answer_text({"text": str(pressed)}, environ, start_response)
 
     def answer_memory(self, query: Query, environ: dict[str, Any], start_response: StartResponse) -> bytes:
         """Answer with a buffer that is overwritten as soon as it was announced."""
@@ -296,6 +312,8 @@ class Inside:
         name = query["name"]
         calls = self._calls[name] = self._calls.get(name, 0) + 1
         if calls > int(query.get("times", 1)):
+            if "pressed" in query:
+                return self.answer_pressed({}, environ, start_response)
             return self.answer_text({"text": f"{name} {calls}"}, environ, start_response)
         if "planned" in query:
             guard.send_memory(b"stale " * 10)

@@ -34,14 +34,21 @@ close_idle = _guard.close_idle
 connections = _guard.connections
 counters = _guard.counters
 arrived = _guard.arrived
+least_wait = _guard.least_wait
+load = _guard.load
 park = _guard.park
 peer = _guard.peer
+press_at = _guard.press_at
+pressure = _guard.pressure
 refusals = _guard.refusals
 resume = _guard.resume
 send_fields = _guard.send_fields
 send_memory = _guard.send_memory
 stop_accepting = _guard.stop_accepting
 watch = _guard.watch
+
+# Bits of `pressure`.
+CROWDED, LATE, REPLAY = 1, 2, 4
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], bytes | Iterable[bytes]]
 

@@ -117,6 +117,35 @@ def arrived() -> float:
         RuntimeError: no request is being answered.
     """
 
+def pressure() -> int:
+    """Return what speaks against answering the current request; 0 for nothing.
+
+    Bits: 1, more requests are being answered or parked than the room set by `press_at`;
+    2, this one is late (it has waited longer than the patience since its turn of the loop
+    began) and late requests are to be shed; 4, it was let in before and parked, and the
+    other bits are not looked at.
+
+    Late requests are to be shed when there have been some for an interval without a turn in
+    which nobody was late, and until there was none for an interval.
+
+    Costs no system call: the time is that at which the request was given to the application.
+
+    Raises:
+        RuntimeError: no request is being answered.
+    """
+
+def press_at(room: int, patience_s: float, interval_s: float, /) -> None:
+    """Set from when on `pressure` says so: requests at once; seconds of waiting, and for how long."""
+
+def load() -> tuple[int, int, bool]:
+    """Return requests being answered, requests parked, and whether late requests are to be shed."""
+
+def least_wait() -> float:
+    """Return the least, over the turns since the last call, of the longest wait in a turn; in seconds.
+
+    It is what stands: a turn in which nobody waited long makes it small.
+    """
+
 def watch(descriptor: int, function: Callable[[], None], /) -> None:
     """Call `function` from the loop whenever `descriptor` is readable; one a process.
 

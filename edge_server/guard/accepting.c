@@ -8,6 +8,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define ACCEPTS_A_TURN 256
+
 /* Take no connection for now: too many, or the process has no descriptors left. */
 void accept_pause(void) {
     if (guard.listener != NULL && !guard.is_paused) {
@@ -45,6 +47,18 @@ static void unmap(struct sockaddr_in6 *peer) {
     memcpy(peer, &four, sizeof four);
 }
 
+/* bjoern accepts one connection a turn of the loop; under load that is too few, and they would queue
+ * in the kernel, where nobody knows how long they have waited. */
+static void accept_again(void) {
+    static unsigned turn, taken;
+    if (turn != ev_iteration(guard.loop)) {
+        turn = ev_iteration(guard.loop);
+        taken = 0;
+    }
+    if (++taken < ACCEPTS_A_TURN)
+        ev_feed_event(guard.loop, guard.listener, EV_READ);
+}
+
 /* Stands in for accept(2) of bjoern. */
 int guard_accept(int listener, struct sockaddr *address, socklen_t *length) {
     if (connections_open() >= guard.limits.max_connections) {
@@ -70,6 +84,7 @@ int guard_accept(int listener, struct sockaddr *address, socklen_t *length) {
         return -1;
     }
     guard.counters.accepted++;
+    accept_again();
     /* bjoern understands IPv4 only; guard.peer() has the real one. */
     struct sockaddr_in shown = {.sin_family = AF_INET};
     if (peer.sin6_family == AF_INET)
@@ -136,6 +151,7 @@ void guard_start(struct ev_loop *loop, ev_io *watcher) {
             guard.loop = loop;
             guard.listener = watcher;
             sweep_start(loop);
+            turns_watch(loop);
         }
         ev_io_start(loop, watcher);
         return;

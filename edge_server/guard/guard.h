@@ -87,6 +87,7 @@ struct conn {
     bool is_cut : 1;               /* its answer cannot be completed: reset, not closed */
     bool holds_less : 1;           /* the kernel keeps little of its answers unsent: there was a crowd */
     bool is_registered : 1;        /* libev has watched this descriptor since it was accepted */
+    bool is_replay : 1;            /* bjoern has this request for the second time: it was parked */
 };
 
 #define ANSWER_OPEN UINT64_MAX
@@ -192,6 +193,7 @@ void linger_end(struct conn *c);
 /* module.c */
 void guard_tick(void);
 struct conn *answering(void);
+void turns_watch(struct ev_loop *loop);
 
 /* hooks.c: NULL, or what is wrong. */
 const char *hooks_install(void *function_of_bjoern);

@@ -158,8 +158,9 @@ static ssize_t receive_more(struct conn *c) {
     return got;
 }
 
-static ssize_t deliver(struct conn *c, void *buffer) {
+static ssize_t deliver(struct conn *c, void *buffer, bool is_replay) {
     memcpy(buffer, guard_head, guard.head_length);
+    c->is_replay = is_replay;
     guard.current = c;
     guard.counters.requests++;
     conn_enter(c, CONN_BUSY);
@@ -174,7 +175,7 @@ static ssize_t replay(struct conn *c, void *buffer) {
     c->head = NULL;
     c->is_resumed = false;
     guard.counters.replays++;
-    return deliver(c, buffer);
+    return deliver(c, buffer, true);
 }
 
 /* A parked connection is only watched for its client's leaving. */
@@ -218,7 +219,7 @@ ssize_t guard_read(int fd, void *buffer, size_t size) {
             return 0;
         c->is_starved = verdict == STARVED;
         if (verdict == READY)
-            return deliver(c, buffer);
+            return deliver(c, buffer, false);
     }
 }
 

@@ -26,6 +26,7 @@ ASSETS, HEALTHZ, READYZ, OTHER = "/edge/assets", "/healthz", "/readyz", "other"
 ROUTES = (ASSETS, HEALTHZ, READYZ, OTHER)
 METHODS = ("GET", "HEAD", "OPTIONS", OTHER)
 COMPONENTS = ("worker", "sidecar")
+ACCEPT = "accept"  # the queue of connections that nobody has taken yet
 
 # Doubling steps around the objectives (p95 40 ms, p99 80 ms); finer below, where hits are.
 LATENCY_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12)
@@ -62,13 +63,13 @@ DECLARED = (
     Declared(
         "inflight_requests",
         GAUGE,
-        "Requests being answered by all workers together.",
+        "Requests in hand of all workers together: being answered, or parked.",
         (("route", f"`{ASSETS}`"),),
     ),
     Declared(
         "edge_inflight",
         GAUGE,
-        "Requests being answered at an endpoint; compare with ingress.max_inflight to scale.",
+        "Requests in hand at an endpoint; compare `assets` with ingress.max_inflight to scale.",
         (("endpoint", "`assets`, `admin`"),),
     ),
     Declared(
@@ -76,6 +77,24 @@ DECLARED = (
         COUNTER,
         "Requests refused, by the reason that X-Reason told the client.",
         (("reason", "a reason of the HTTP contract, e.g. `not_found`, `invalid_range`, `pack_io`"),),
+    ),
+    Declared(
+        "busy_rejections_total",
+        COUNTER,
+        "Requests refused as `busy`: too many in hand, or waiting too long for their turn.",
+        (("endpoint", "`assets`"),),
+    ),
+    Declared(
+        "edge_queue_depth",
+        GAUGE,
+        "What waits in a queue; `accept` is connections that no worker has taken yet.",
+        (("queue", "`accept`"),),
+    ),
+    Declared(
+        "edge_queue_dropped_total",
+        COUNTER,
+        "What a full queue had no room for; of `accept`, also what is turned away while stopping.",
+        (("queue", "`accept`"),),
     ),
     Declared(
         "edge_cache_hits_total",
@@ -140,6 +159,8 @@ class Metrics:
     http_requests_total: Counter
     request_latency_seconds: Histogram
     rejected_total: Counter
+    busy_rejections_total: Counter
+    edge_queue_dropped_total: Counter
     edge_cache_hits_total: Counter
     edge_range_requests_total: Counter
     edge_bytes_out_total: Counter

@@ -2,7 +2,7 @@
 
 Process      the header is written by the supervisor; a row by the process that has its
              identity, and by the supervisor only while no process has it.
-Memory       one segment per supervisor: a header of 256 bytes, then rows of 128 bytes, so
+Memory       one segment per supervisor: a header of 256 bytes, then rows of 256 bytes, so
              that no two rows share a cache line or the pair that is prefetched with it.
 Consistency  each field is one aligned 8-byte store in native byte order; a reader may see
              fields of different moments.
@@ -25,9 +25,9 @@ from edge_server.errors import ResourceError
 from edge_server.shm.segment import Segment
 
 MAGIC = int.from_bytes(b"edgescor", "little")
-VERSION = 1
+VERSION = 2
 HEADER_BYTES = 256
-ROW_BYTES = 128
+ROW_BYTES = 256
 LETTERS = ("a", "b")
 SIDECAR_SLOT = -1
 
@@ -96,6 +96,9 @@ class Field(IntEnum):
     READING = 12  # connections of which a request is arriving, or none has come yet
     IDLE = 13  # connections that wait for their next request
     CLOSING = 14  # connections that have been answered for the last time
+    QUEUED = 15  # connections that wait at the slot's socket to be accepted
+    WAITED_NS = 16  # how long requests wait when it lasts: the least over the turns of a tick
+    SHED = 17  # requests refused as busy since the process began
 
 
 class Row:
@@ -105,7 +108,7 @@ class Row:
         slot: worker slot; SIDECAR_SLOT for the sidecar.
         letter: ``a`` or ``b``.
         identity: ``3a``, ``sidecar-b``: what the process is called in metrics files.
-        words: 16 u64, indexed by `Field`; ``row.words[4] = n`` is one store.
+        words: 32 u64, indexed by `Field`; ``row.words[4] = n`` is one store.
     """
 
     __slots__ = ("identity", "letter", "slot", "words")

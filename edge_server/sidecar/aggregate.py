@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 
 from edge_server import __version__
 from edge_server.http.reasons import REASONS
-from edge_server.observe.metrics import ASSETS, COMPONENTS, DECLARED, GAUGE, metrics
+from edge_server.observe.metrics import ACCEPT, ASSETS, COMPONENTS, DECLARED, GAUGE, metrics
 from edge_server.shm.scoreboard import SIDECAR_SLOT, Field, Row, Scoreboard, WorkerState
 
 _LIVE = (WorkerState.STARTING, WorkerState.SERVING, WorkerState.DRAINING)
@@ -68,6 +68,8 @@ def show_zeros() -> None:
         declared.rejected_total.labels(reason)
     for component in COMPONENTS:
         declared.service_restarts_total.labels(component)
+    declared.busy_rejections_total.labels("assets")
+    declared.edge_queue_dropped_total.labels(ACCEPT)
     for status in ("206", "416"):
         declared.edge_range_requests_total.labels(status)
     for kind in ("header", "body", "send", "idle"):
@@ -115,6 +117,7 @@ class _Gauges(Collector):
         return {
             "inflight_requests": [((ASSETS,), assets)],
             "edge_inflight": [(("assets",), assets), (("admin",), admin)],
+            "edge_queue_depth": [((ACCEPT,), sum(_queued(rows) for _, rows in by_slot))],
             "edge_worker_up": [((slot,), _is_up(rows)) for slot, rows in by_slot],
             "edge_worker_loop_lag_seconds": [((slot,), _lag_s(rows)) for slot, rows in by_slot if rows],
             "edge_connections": [
@@ -131,7 +134,13 @@ class _Gauges(Collector):
 
 
 def _inflight(rows: Iterable[Row]) -> int:
-    return sum(row.get(Field.INFLIGHT) for row in rows)
+    """Return the requests in hand, as ingress.max_inflight counts them."""
+    return sum(row.get(Field.INFLIGHT) + row.get(Field.PARKED) for row in rows)
+
+
+def _queued(rows: list[Row]) -> int:
+    """Return the depth of a slot's queue; while one worker drains and another comes, both see the same."""
+    return max((row.get(Field.QUEUED) for row in rows), default=0)
 
 
 def _is_up(rows: list[Row]) -> bool:

@@ -14,17 +14,24 @@ from edge_server.supervisor.slots import Slot
 GRACE_S = 1.0
 
 
-def missing_gates(workers: Sequence[Slot], sidecar: Slot, *, is_draining: bool, now_s: float) -> Gate:
+def missing_gates(
+    workers: Sequence[Slot], sidecar: Slot, *, is_draining: bool, is_stable: bool, now_s: float
+) -> Gate:
     """Return the gates that do not hold.
 
     Configuration and packs hold as soon as there are processes: without them the
     supervisor does not get so far. What concerns fills holds while there are none.
+
+    Args:
+        is_stable: what shedding.py says of the load.
     """
     missing = Gate(0)
     if not all(_is_up(slot, now_s) for slot in workers) or all(_is_lacking(slot) for slot in workers):
         missing |= Gate.WORKERS_UP
     if not _is_up(sidecar, now_s):
         missing |= Gate.SIDECAR_UP
+    if not is_stable:
+        missing |= Gate.SHEDDER_STABLE
     if is_draining:
         missing |= Gate.NOT_DRAINING
     return missing

@@ -20,12 +20,14 @@ from edge_server.observe import logs
 from edge_server.observe.logs import log
 from edge_server.observe.metrics import metrics
 from edge_server.roles import Brief, Roles
+from edge_server.shm.admission import Ledger
 from edge_server.shm.catalog import Catalog
 from edge_server.shm.scoreboard import SIDECAR_SLOT, Gate, Scoreboard
 from edge_server.supervisor.drain import OperatorDrain
 from edge_server.supervisor.gates import gate_names, is_degraded, missing_gates
 from edge_server.supervisor.listen import Listeners
 from edge_server.supervisor.notify import Notifier
+from edge_server.supervisor.shedding import Load, Shedding
 from edge_server.supervisor.signals import STOP_SIGNALS, SignalQueue, name_of
 from edge_server.supervisor.slots import Process, Slot
 from edge_server.supervisor.spawn import spawn
@@ -49,6 +51,7 @@ class Instance:
     listeners: Listeners
     catalog: Catalog
     board: Scoreboard
+    ledger: Ledger
     metrics_dir: str
     cpus: tuple[int | None, ...]
     began_s: float
@@ -68,6 +71,7 @@ class Supervisor:
         self._sidecar_rows = [row for row in self._board.rows() if row.slot == SIDECAR_SLOT]
         self._drain = OperatorDrain(self._board, instance.config.admin.drain_file)
         self._stopping: Stopping | None = None
+        self._shedding = Shedding(instance.config.ingress.max_inflight)
         self._standing = _standing_gates(instance.config)
         self._is_up = False
         self._poll = select.poll()
@@ -210,6 +214,7 @@ class Supervisor:
             config=instance.config,
             catalog=instance.catalog,
             scoreboard=instance.board,
+            ledger=instance.ledger,
         )
         role = instance.roles.sidecar if is_sidecar else instance.roles.worker
         pid = spawn(role, brief, self._signals, instance.listeners.all())
@@ -222,8 +227,10 @@ class Supervisor:
         before = board.missing_gates
         if self._stopping is None:
             board.is_degraded = is_degraded(self._workers, self._sidecar)
+            now_s = time.monotonic()
+            is_stable = self._shedding.observe(Load.of(board.rows()), now_s)
             missing = missing_gates(
-                self._workers, self._sidecar, is_draining=is_draining, now_s=time.monotonic()
+                self._workers, self._sidecar, is_draining=is_draining, is_stable=is_stable, now_s=now_s
             )
             missing |= self._standing
         else:

@@ -22,6 +22,7 @@ from edge_server.observe.metrics import COMPONENTS, metrics, name_process
 from edge_server.packs.mount import mount
 from edge_server.packs.reader import Pack, PackSpec
 from edge_server.roles import Roles
+from edge_server.shm.admission import Ledger
 from edge_server.shm.catalog import Catalog
 from edge_server.shm.scoreboard import Gate, Scoreboard
 from edge_server.shm.segment import SHM_DIR, claim, process_age_s, remove_own, remove_stale, segment_name
@@ -80,13 +81,14 @@ def _boot(config: Config, roles: Roles, warnings: Sequence[str], began_s: float,
     catalog = Catalog.build(_mount(config), generation=1, name=segment_name("catalog-g1"))
     board = Scoreboard.create(len(cpus), segment_name("scoreboard"))
     board.generation = catalog.generation
+    ledger = Ledger.create(len(cpus), segment_name("admission"))
     board.missing_gates = Gate.WORKERS_UP | Gate.SIDECAR_UP
     _import_for_children()
     _begin_to_count()
     gc.collect()
     gc.freeze()
     gc.enable()
-    return Instance(config, roles, listeners, catalog, board, metrics_dir, tuple(cpus), began_s)
+    return Instance(config, roles, listeners, catalog, board, ledger, metrics_dir, tuple(cpus), began_s)
 
 
 def _raise_file_limit() -> None:

@@ -5,6 +5,7 @@ Owns         the cache of prepared answers.
 Budget       at most 1.3 times the CPU that nginx needs for the same 4 KiB answer;
              ``make bench`` measures it.
 
+What admission refuses (worker/admission.py) is answered here and at once, with less than a hit costs.
 It answers GET and HEAD under ``/edge/assets/`` whose entry is known. Everything else,
 refusals included, goes to the Falcon app, which finds the Rejection in the environment.
 
@@ -19,7 +20,7 @@ from time import monotonic
 from typing import Any
 
 from edge_server.errors import InternalError, PreconditionFailed, Rejection
-from edge_server.guard import arrived, send_fields
+from edge_server.guard import arrived, pressure, send_fields
 from edge_server.http.cors import CorsPolicy
 from edge_server.http.dates import DateClock
 from edge_server.http.headers import sane_corr_id
@@ -31,10 +32,12 @@ from edge_server.http.reasons import STATUS_LINES
 from edge_server.observe.logs import AccessLog
 from edge_server.observe.metrics import ASSETS
 from edge_server.observe.tally import FAST_S, Tally
+from edge_server.worker.admission import EXEMPT, Admission
 from edge_server.worker.assets import Assets
 from edge_server.worker.bodies import Stream
 from edge_server.worker.cache import TwoAgeCache
 from edge_server.worker.prepared import Answer, EmptyTile, Prepared
+from edge_server.worker.refusals import Refusals
 
 StartResponse = Callable[..., Any]
 Body = bytes | Iterable[bytes]  # bjoern sends a bytes object as it is
@@ -67,6 +70,8 @@ def bind_hit_path(
     clock: DateClock,
     cors: CorsPolicy | None,
     generation: memoryview,
+    admission: Admission,
+    refusals: Refusals,
     enable_multi_range: bool,
     empty_tile_lines: bytes,
 ) -> WsgiApp:
@@ -78,12 +83,16 @@ def bind_hit_path(
         app: the Falcon app.
         cors: None where no origin is allowed.
         generation: one u64 in shared memory; the cache is dropped when it changes.
+        admission: whether a request is taken up at all.
+        refusals: answers what is not.
         empty_tile_lines: fields, for guard.send_fields, of the 204 for a tile that an archive does not have.
     """
     young_get = state.cache.young.get
     get_old = state.cache.get_old
     now = clock.now
     wants_line = access_log.wants
+    judge, limits_rate = admission.judge, admission.limits_rate
+    refuse = refusals.refuse
     outcomes = {
         (method, line): tally.outcome(ASSETS, method, int(line[:3]), "pack")
         for method in ("GET", "HEAD")
@@ -109,6 +118,10 @@ def bind_hit_path(
             corr_id = new_corr_id()
         method = environ["REQUEST_METHOD"]
         path = environ.get("PATH_INFO", "")
+        if ((pressed := pressure()) or limits_rate) and path not in EXEMPT:
+            reason = judge(pressed)
+            if reason:
+                return refuse(environ, start_response, started, corr_id, reason)
         if method not in ("GET", "HEAD") or not path.startswith(ASSET_PREFIX):
             return decline(environ, start_response, started, corr_id, None)
         if generation[0] != seen_generation:

@@ -24,11 +24,14 @@ from edge_server.observe.tally import Tally
 from edge_server.roles import Brief
 from edge_server.shm.scoreboard import Field, WorkerState
 from edge_server.worker import memory
+from edge_server.worker.admission import Admission
 from edge_server.worker.app import make_app
 from edge_server.worker.assets import Assets
 from edge_server.worker.corr_ids import bind_corr_ids
 from edge_server.worker.drain import Drain
 from edge_server.worker.hitpath import HitPath, bind_hit_path
+from edge_server.worker.pressure import Pressure
+from edge_server.worker.refusals import Refusals
 from edge_server.worker.tick import Tick
 
 PREPARED_MAX = 8192  # answers an age of the cache
@@ -49,6 +52,11 @@ def run(brief: Brief) -> int:
     )
     app = make_app(scoreboard=brief.scoreboard, cors=cors, clock=clock, tally=tally, access_log=access_log)
     row = brief.scoreboard.row(brief.row)
+    admission = Admission(config.ingress, brief.scoreboard, row, brief.ledger, brief.row)
+    admission.refresh()
+    shared_cors = cors if config.cors.allow_origins else None
+    refusals = Refusals(tally=tally, access_log=access_log, clock=clock, cors=shared_cors)
+    pressure = Pressure(row, brief.ledger, brief.row, brief.listener, refusals)
     hit_path = bind_hit_path(
         state,
         Assets(
@@ -63,12 +71,15 @@ def run(brief: Brief) -> int:
         access_log=access_log,
         new_corr_id=bind_corr_ids(),
         clock=clock,
-        cors=cors if config.cors.allow_origins else None,
+        cors=shared_cors,
         generation=brief.scoreboard.generation_word,
+        admission=admission,
+        refusals=refusals,
         enable_multi_range=config.http.enable_multi_range,
         empty_tile_lines=guard.header_lines([NO_STORE, *SECURITY_FIELDS]),
     )
-    tick = Tick(row, tally, access_log, lambda: Drain(brief.listener), _leave)
+    beats = (refusals.fold, pressure.publish, admission.refresh)
+    tick = Tick(row, tally, access_log, lambda: Drain(brief.listener), _leave, beats)
     tick.heed_signals()
     limits = limits_of(config.ingress, brief.scoreboard.slots, config.workers.warm_bytes)
     row.set(Field.STATE, WorkerState.SERVING)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from edge_server import guard
 from edge_server.observe.logs import AccessLog, log
@@ -35,6 +35,7 @@ class Tick:
         row: this worker's.
         begin_drain: makes the drain when it is wanted.
         leave: ends the process; called when the drain is done.
+        beats: what else is to be done at each tick.
     """
 
     def __init__(
@@ -44,12 +45,14 @@ class Tick:
         access_log: AccessLog,
         begin_drain: Callable[[], Drain],
         leave: Callable[[], None],
+        beats: Sequence[Callable[[], None]] = (),
     ) -> None:
         self._row = row
         self._tally = tally
         self._access_log = access_log
         self._begin_drain = begin_drain
         self._leave = leave
+        self._beats = beats
         self._is_drain_wanted = False
         self._drain: Drain | None = None
         self._slow_before: dict[str, int] = {}
@@ -73,6 +76,8 @@ class Tick:
     def _beat(self) -> None:
         now_ns = time.monotonic_ns()
         self._tell_refusals()
+        for beat in self._beats:
+            beat()
         self._tally.fold()
         self._access_log.flush()
         self._fold_slow_clients()

@@ -153,11 +153,8 @@ def test_live_mode_is_refused_by_this_version(tmp_path: Path) -> None:
         ({"bind_addr": "127.0.0.9:1"}, []),
         ({"bind_addr": "0.0.0.0:1"}, ["bind_addr: 0.0.0.0:1 can be reached from other machines"]),
         ({"bind_addr": "[::]:1"}, ["bind_addr: [::]:1 can be reached"]),
-        (
-            {"bind_addr": "0.0.0.0:1", "ingress__rps_limit": "5"},
-            ["ingress.rps_limit: has no effect in this version"],
-        ),
-        ({"ingress__rps_burst": "5"}, ["ingress.rps_burst: has no effect in this version"]),
+        ({"bind_addr": "0.0.0.0:1", "ingress__rps_limit": "5"}, []),
+        ({"ingress__max_inflight": "5", "ingress__rps_burst": "5"}, []),
         (
             {"fill__queue": "1", "edge__watch": "true"},
             ["edge.watch: has no effect", "fill.queue: has no effect"],

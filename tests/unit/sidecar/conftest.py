@@ -11,6 +11,7 @@ from edge_server.config.schema import Config
 from edge_server.observe import metrics
 from edge_server.packs.reader import NO_FILE, Entry, Pack
 from edge_server.roles import Brief
+from edge_server.shm.admission import Ledger
 from edge_server.shm.catalog import Catalog
 from edge_server.shm.scoreboard import SIDECAR_SLOT, Gate, Scoreboard, WorkerState
 
@@ -57,7 +58,16 @@ def catalog() -> Iterator[Catalog]:
 
 
 @pytest.fixture
-def brief(metrics_dir: Path, scoreboard: Scoreboard, catalog: Catalog) -> Iterator[Brief]:
+def ledger() -> Iterator[Ledger]:
+    """What two workers have admitted: nothing."""
+    made = Ledger.create(2, f"test-sidecar-admission-{os.getpid()}")
+    yield made
+    made.segment.unlink()
+    made.close()
+
+
+@pytest.fixture
+def brief(metrics_dir: Path, scoreboard: Scoreboard, catalog: Catalog, ledger: Ledger) -> Iterator[Brief]:
     """What the sidecar of such an instance is handed."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield Brief(
@@ -71,4 +81,5 @@ def brief(metrics_dir: Path, scoreboard: Scoreboard, catalog: Catalog) -> Iterat
             config=Config(),
             catalog=catalog,
             scoreboard=scoreboard,
+            ledger=ledger,
         )

@@ -70,6 +70,24 @@ def test_gauges_are_those_of_the_scoreboard_now(metrics_dir: Path, scoreboard: S
     assert list(read["edge_build_info"].values()) == [1]
 
 
+def test_what_is_parked_is_in_hand(metrics_dir: Path, scoreboard: Scoreboard) -> None:
+    worker = scoreboard.row(scoreboard.row_index(0, "a"))
+    worker.set(Field.INFLIGHT, 5)
+    worker.set(Field.PARKED, 3)
+    read = scrape(metrics_dir, scoreboard)
+    assert read["edge_inflight"][("assets",)] == read["inflight_requests"][(ASSETS,)] == 8
+
+
+def test_a_queue_that_two_workers_of_a_slot_see_is_told_once(
+    metrics_dir: Path, scoreboard: Scoreboard
+) -> None:
+    for slot, letter, queued in ((0, "a", 4), (0, "b", 3), (1, "a", 2), (2, "a", 9)):
+        row = scoreboard.row(scoreboard.row_index(slot, letter))
+        row.set(Field.STATE, WorkerState.EMPTY if slot == 2 else WorkerState.SERVING)
+        row.set(Field.QUEUED, queued)
+    assert scrape(metrics_dir, scoreboard)["edge_queue_depth"] == {("accept",): 6}
+
+
 def test_a_process_that_is_gone_leaves_no_gauge(metrics_dir: Path, scoreboard: Scoreboard) -> None:
     row = scoreboard.row(scoreboard.row_index(0, "a"))
     row.set(Field.INFLIGHT, 5)
@@ -89,6 +107,8 @@ def test_rejections_start_from_a_zero_that_rate_can_see(metrics_dir: Path, score
     show_zeros()
     read = scrape(metrics_dir, scoreboard)
     assert read["rejected_total"][("not_found",)] == 0
+    assert read["busy_rejections_total"] == {("assets",): 0}
+    assert read["edge_queue_dropped_total"] == {("accept",): 0}
     assert read["service_restarts_total"] == {("worker",): 0, ("sidecar",): 0}
     metrics().rejected_total.labels("not_found").inc()
     assert scrape(metrics_dir, scoreboard)["rejected_total"][("not_found",)] == 1

@@ -39,8 +39,17 @@ def test_gates_follow_the_slots(
 ) -> None:
     slots = [place(since, number) for number, since in enumerate(workers)]
     own = place(sidecar, SIDECAR_SLOT)
-    assert gate_names(missing_gates(slots, own, is_draining=is_draining, now_s=NOW_S)) == missing
+    assert (
+        gate_names(missing_gates(slots, own, is_draining=is_draining, is_stable=True, now_s=NOW_S)) == missing
+    )
     assert is_degraded(slots, own) is degraded
+
+
+def test_an_unstable_shedder_is_one_more_gate() -> None:
+    found = missing_gates(
+        [place(None)], place(None, SIDECAR_SLOT), is_draining=False, is_stable=False, now_s=NOW_S
+    )
+    assert gate_names(found) == ["shedder_stable"]
 
 
 def test_names_are_those_of_the_contract() -> None:

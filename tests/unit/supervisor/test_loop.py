@@ -12,6 +12,7 @@ from edge_server.config.schema import Config
 from edge_server.observe import logs
 from edge_server.observe.logs import log
 from edge_server.roles import Roles
+from edge_server.shm.admission import Ledger
 from edge_server.shm.catalog import Catalog
 from edge_server.shm.scoreboard import Scoreboard
 from edge_server.shm.segment import segment_name
@@ -27,15 +28,18 @@ def supervisor() -> Iterator[Supervisor]:
     config = Config()
     board = Scoreboard.create(0, segment_name("loop"))
     catalog = Catalog.build([], generation=1, name=segment_name("loop-catalog"))
+    ledger = Ledger.create(0, segment_name("loop-admission"))
     signals = SignalQueue()
     listeners = Listeners((), bind_alone(config.metrics_addr._replace(port=0)), ("", ""))
     roles = Roles(worker=lambda brief: 0, sidecar=lambda brief: 0)
-    instance = Instance(config, roles, listeners, catalog, board, "", (), 0.0)
+    instance = Instance(config, roles, listeners, catalog, board, ledger, "", (), 0.0)
     yield Supervisor(instance, signals, Notifier({}))
     signals.restore()
     listeners.close()
     catalog.unlink()
     catalog.close()
+    ledger.segment.unlink()
+    ledger.close()
     board.segment.unlink()
     board.close()
 

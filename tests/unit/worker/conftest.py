@@ -23,14 +23,17 @@ from edge_server.packs.mount import mount
 from edge_server.packs.reader import NO_FILE, Entry, Pack, PackSpec, TileSet
 from edge_server.packs.source import source_file
 from edge_server.packs.tile_ids import zxy_to_id
+from edge_server.shm.admission import Ledger
 from edge_server.shm.catalog import Catalog
 from edge_server.shm.scoreboard import Gate, Scoreboard
 from edge_server.shm.segment import segment_name
-from edge_server.worker import files, hitpath
+from edge_server.worker import files, hitpath, refusals
+from edge_server.worker.admission import Admission
 from edge_server.worker.app import make_app
 from edge_server.worker.assets import Assets
 from edge_server.worker.corr_ids import bind_corr_ids
 from edge_server.worker.hitpath import HitPath, bind_hit_path
+from edge_server.worker.refusals import Refusals
 from tests.wsgi_client import BIG, TILE, Client, PlannedBodies
 
 BOMB = b"\0" * (4 << 20)
@@ -70,7 +73,9 @@ def make_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
     monkeypatch.setattr(files, "File", planned.file)
     monkeypatch.setattr(hitpath, "arrived", time.monotonic)
     monkeypatch.setattr(hitpath, "send_fields", planned.send_fields)
-    catalogs: list[Catalog | Scoreboard] = []
+    monkeypatch.setattr(refusals, "send_fields", planned.send_fields)
+    monkeypatch.setattr(hitpath, "pressure", lambda: 0)
+    catalogs: list[Catalog | Scoreboard | Ledger] = []
     root = tmp_path / "assets"
     root.mkdir()
     (root / "a.txt").write_bytes(b"hello, edge")
@@ -82,9 +87,14 @@ def make_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
     os.utime(root / "a.txt", (1_700_000_000, 1_700_000_000))
 
     def make(
-        *, http: Http | None = None, cors: Cors | None = None, capacity: int = 64, max_files: int = 64
+        *,
+        http: Http | None = None,
+        cors: Cors | None = None,
+        ingress: Ingress | None = None,
+        capacity: int = 64,
+        max_files: int = 64,
     ) -> Client:
-        config = replace(Config(), http=http or Http(), cors=cors or Cors(), ingress=Ingress())
+        config = replace(Config(), http=http or Http(), cors=cors or Cors(), ingress=ingress or Ingress())
         packs = [
             *mount([PackSpec(str(root))], verify="none", on_event=lambda *_: None),
             tile_pack(tmp_path / "w"),
@@ -93,9 +103,11 @@ def make_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
         scoreboard = Scoreboard.create(1, segment_name(f"test-{len(catalogs)}-scores"))
         scoreboard.generation = 1
         scoreboard.missing_gates = Gate(0)
-        catalogs.extend((catalog, scoreboard))
+        ledger = Ledger.create(1, segment_name(f"test-{len(catalogs)}-admission"))
+        catalogs.extend((catalog, scoreboard, ledger))
         state, tally, access_log, clock = HitPath(capacity), Tally(), AccessLog(0), DateClock()
         policy = CorsPolicy(config.cors.allow_origins)
+        shared = policy if config.cors.allow_origins else None
         app = make_app(scoreboard=scoreboard, cors=policy, clock=clock, tally=tally, access_log=access_log)
         callable_app = bind_hit_path(
             state,
@@ -111,8 +123,10 @@ def make_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
             access_log=access_log,
             new_corr_id=bind_corr_ids(),
             clock=clock,
-            cors=policy if config.cors.allow_origins else None,
+            cors=shared,
             generation=scoreboard.generation_word,
+            admission=Admission(config.ingress, scoreboard, scoreboard.row(0), ledger, 0),
+            refusals=Refusals(tally=tally, access_log=access_log, clock=clock, cors=shared),
             enable_multi_range=config.http.enable_multi_range,
             empty_tile_lines=guard.header_lines([NO_STORE, *SECURITY_FIELDS]),
         )

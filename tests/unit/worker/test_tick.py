@@ -7,7 +7,7 @@ import pytest
 from edge_server import guard
 from edge_server.observe.logs import AccessLog
 from edge_server.observe.tally import Tally
-from edge_server.shm.scoreboard import Field, Row
+from edge_server.shm.scoreboard import ROW_BYTES, Field, Row
 from edge_server.worker.drain import Drain
 from edge_server.worker.tick import Tick
 
@@ -24,7 +24,7 @@ def no_end() -> None:
 
 @pytest.fixture
 def row() -> Row:
-    return Row(0, "a", memoryview(bytearray(128)).cast("Q"))
+    return Row(0, "a", memoryview(bytearray(ROW_BYTES)).cast("Q"))
 
 
 def test_a_tick_beats_and_shows_what_the_guard_counts(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
