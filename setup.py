@@ -4,9 +4,9 @@ from setuptools import Extension, setup
 
 SOURCES = (
     *("module", "file_object", "hooks", "accepting", "connections", "receiving", "framing", "sending"),
-    *("sweeping", "files", "warm"),
+    *("sweeping", "files", "warm", "repeating", "repeating_methods"),
 )
-HEADERS = ("guard", "framing", "files", "file_object")
+HEADERS = ("guard", "framing", "files", "file_object", "methods")
 
 setup(
     ext_modules=[

@@ -119,6 +119,7 @@ class Inside:
         self._control = control
         self._files: dict[tuple[str, ...], guard.File] = {}
         self._calls: dict[str, int] = {}
+        self._asked = 0
         self._tokens: dict[str, int] = {}
         self._ticks: list[float] = []
         self._does_tick_fail = False
@@ -145,6 +146,22 @@ class Inside:
 
     def do_counters(self) -> dict[str, int]:
         return guard.counters()
+
+    def do_repeat(self, sample_every: int = 0) -> None:
+        guard.repeat(2, (0.0005, 0.5), sample_every)
+
+    def do_repeated(self) -> object:
+        return guard.repeated()
+
+    def do_forget_answers(self) -> None:
+        guard.forget()
+
+    def do_asked(self) -> int:
+        """Return how often the application was called."""
+        return self._asked
+
+    def do_close_files(self) -> None:
+        self._files.clear()
 
     def do_refusals(self) -> object:
         return guard.refusals()
@@ -210,13 +227,17 @@ class Inside:
             _raised(guard.peer),
             _raised(guard.arrived),
             _raised(guard.pressure),
+            _raised(lambda: guard.remember(0, "")),
             _raised(lambda: guard.send_memory(b"")),
             _raised(lambda: guard.File(os.open(os.devnull, os.O_RDONLY), 0, 0, 0).send(0, 0)),
         ]
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Any:
         query = {name: values[0] for name, values in parse_qs(environ.get("QUERY_STRING", "")).items()}
+        self._asked += 1
         answer = getattr(self, f"answer_{environ['PATH_INFO'].strip('/')}")
+        if "remember" in query:
+            guard.remember(int(query["remember"]), '"tag"')
         return answer(query, environ, start_response)
 
     def answer_text(self, query: Query, environ: dict[str, Any], start_response: StartResponse) -> bytes:

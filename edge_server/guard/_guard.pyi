@@ -178,3 +178,46 @@ def refusals() -> tuple[list[tuple[int, str, tuple[str, int], str, float]], list
         ``(status, reason, (address, port), correlation id, seconds since its first byte)`` of
         each of the last ones; and ``(status, reason, count)`` of those that were too many to keep.
     """
+
+def repeat(kinds: int, bounds: tuple[float, ...], sample_every: int, /) -> None:
+    """Let answers be repeated without asking the application, where it wants that (`remember`).
+
+    Args:
+        kinds: of answers, to be counted apart; at most 16.
+        bounds: upper bounds of the latencies to be counted, in seconds, ascending; at most 16.
+        sample_every: which of the repeated answers are told one by one; 0 for none.
+
+    Raises:
+        ValueError: too many of them.
+    """
+
+def remember(kind: int, etag: str, /) -> None:
+    """Have the answer to the request being answered given again to the same bytes.
+
+    Nothing of it may depend on more than the head of its request, but for Date, X-Corr-ID and the
+    connection. Does nothing where the request has content or the connection ends with it, for HEAD,
+    and where the answer turns out to be chunked or larger than 64 KiB without being a file's. A file is
+    looked at each time; the answer is forgotten with the `File`.
+
+    Args:
+        kind: below `kinds` of `repeat`.
+        etag: for the samples.
+
+    Raises:
+        RuntimeError: no request is being answered.
+    """
+
+def repeated() -> tuple[
+    list[tuple[tuple[int, ...], float, int]],
+    list[tuple[int, tuple[str, int], str, str, float, int]],
+]:
+    """Return what was repeated since the last call.
+
+    Returns:
+        For each kind how many had a latency within each bound and beyond the last one, the sum of
+        the latencies, and the bytes of the bodies. And the samples: ``(kind, (address, port),
+        correlation id, etag, latency, bytes)``, at most 256.
+    """
+
+def forget() -> None:
+    """Forget every answer that was to be repeated."""

@@ -180,6 +180,7 @@ int guard_close(int fd) {
     struct conn *c = conn_of(fd);
     if (c == NULL)
         return close(fd);
+    repeat_stop(c);
     c->watcher = NULL;
     if (c->is_parking) { /* the application has failed behind it */
         c->is_parking = false;

@@ -67,8 +67,11 @@ void conn_enter(struct conn *c, enum conn_state state) {
 }
 
 void conn_release(struct conn *c) {
+    repeat_stop(c);
     plan_drop(c);
     fields_drop(c);
+    free(c->memo);
+    c->memo = NULL;
     free(c->input);
     free(c->head);
     c->input = c->head = NULL;

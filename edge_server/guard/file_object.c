@@ -33,7 +33,12 @@ static PyObject *file_make(PyTypeObject *type, PyObject *args, PyObject *names) 
 }
 
 static void file_free(PyObject *self) {
-    file_release(((File *)self)->file);
+    struct file *file = ((File *)self)->file;
+    if (file != NULL) {
+        file->is_retired = true;
+        repeat_forget_file(file);
+        file_release(file);
+    }
     Py_TYPE(self)->tp_free(self);
 }
 

@@ -43,6 +43,8 @@ struct file {
     unsigned references;
     struct file_identity identity;
     struct place *places;         /* one a block; NULL before the first is asked for */
+    struct answer *answers;       /* remembered ones that have their body here; see repeating.c */
+    bool is_retired;              /* only bodies that are being sent still need it */
 };
 
 /* files.c */

@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include "files.h"
 #include "framing.h"
@@ -39,11 +40,22 @@ enum conn_phase {
     PHASE_PLAN, /* a file or a buffer follows that bjoern does not know */
 };
 
+#define ETAG_BYTES 80
+#define CORR_ID_BYTES 64
+
+/* A request whose answer is to be remembered, until that answer's head goes out. */
+struct memo {
+    unsigned kind;
+    size_t length;
+    char etag[ETAG_BYTES];
+    char request[];
+};
+
 enum plan_kind { PLAN_NONE, PLAN_FILE, PLAN_BUFFER };
 
 struct plan {
     enum plan_kind kind;
-    struct file *file;             /* held; NULL of PLAN_BUFFER */
+    struct file *file;             /* held; NULL where the body is no file's */
     off_t offset;                  /* of the file's next piece */
     off_t asked;                   /* where the blocks end that this body has asked for */
     uint64_t left;                 /* bytes still to send, those in the buffer among them */
@@ -68,6 +80,8 @@ struct conn {
     int64_t pace_ns;               /* when its pace was last judged */
     size_t answer_head_sent;
     struct plan plan;
+    struct memo *memo;             /* owned; NULL where the answer is not to be remembered */
+    ev_io own;                     /* of the guard's, while a repeated answer waits for the socket */
     char *fields;                  /* header lines for this answer besides bjoern's; owned */
     size_t fields_length;
     int64_t since_ns;              /* when the present state began */
@@ -87,6 +101,7 @@ struct conn {
     bool is_cut : 1;               /* its answer cannot be completed: reset, not closed */
     bool holds_less : 1;           /* the kernel keeps little of its answers unsent: there was a crowd */
     bool is_registered : 1;        /* libev has watched this descriptor since it was accepted */
+    bool is_repeating : 1;         /* `own` is started, and bjoern's watcher rests */
     bool is_replay : 1;            /* bjoern has this request for the second time: it was parked */
 };
 
@@ -137,6 +152,8 @@ struct guard {
     struct refusals_lost lost[REFUSAL_KINDS];
     struct conn *current;          /* whose request bjoern is answering */
     size_t head_length;
+    const char *raw;               /* that request's head as it came; only while its application runs */
+    size_t raw_length;             /* 0 where it is not known, or the request has content */
     char corr_prefix[32];
     uint64_t corr_count;
 };
@@ -162,6 +179,12 @@ void guard_refuse(struct conn *c, int status, const char *reason, const char *co
 /* sending.c */
 ssize_t guard_write(int fd, const void *buffer, size_t length);
 ssize_t guard_sendfile(int fd, int file, off_t *offset, size_t count);
+enum sending { SENDING_DONE, SENDING_WAITS, SENDING_FAILED };
+extern const char ENDING_KEEP[], ENDING_CLOSE[]; /* the Connection field and the end of a head */
+enum sending plan_send(struct conn *c);
+struct iovec plan_small_body(const struct plan *plan);
+void plan_advance(struct conn *c, size_t of_body);
+void account(struct conn *c, size_t body);
 bool answer_finish(struct conn *c);
 void answer_begin(struct conn *c);
 bool plan_file(struct conn *c, struct file *file, off_t offset, size_t length);
@@ -185,6 +208,39 @@ void wait_writable(struct conn *c);
 void end_soon(struct conn *c);
 bool has_unread(const struct conn *c);
 
+/* repeating.c */
+#define REPEAT_KINDS 16
+#define REPEAT_BOUNDS 16
+
+/* Repeated answers of one kind since Python last asked. */
+struct repeated {
+    uint64_t within[REPEAT_BOUNDS + 1]; /* by latency: within which bound, the last one beyond all */
+    uint64_t bytes;
+    int64_t latency_ns;
+};
+
+struct repeat_sample {
+    unsigned kind;
+    struct sockaddr_in6 peer;
+    int64_t latency_ns;
+    uint64_t bytes;
+    char corr_id[CORR_ID_BYTES], etag[ETAG_BYTES];
+};
+
+enum repeat { REPEAT_NO, REPEAT_DONE, REPEAT_WAITS, REPEAT_ENDS };
+
+bool repeat_configure(unsigned kinds, const int64_t *bounds_ns, unsigned bounds, unsigned sample_every);
+unsigned repeat_kinds(void);
+unsigned repeat_bounds(void);
+struct repeated *repeat_counts(unsigned kind);
+const struct repeat_sample *repeat_samples(size_t *count);
+bool repeat_want(struct conn *c, unsigned kind, const char *etag, size_t etag_length);
+void repeat_remember(struct conn *c, const char *lines, size_t lines_length, const char *body, size_t own);
+enum repeat repeat_try(struct conn *c, const char *in, size_t n, size_t *used);
+void repeat_stop(struct conn *c);
+void repeat_forget_file(struct file *file);
+void repeat_forget_all(void);
+
 /* sweeping.c */
 void sweep_start(struct ev_loop *loop);
 void linger_begin(struct conn *c);
@@ -192,6 +248,7 @@ void linger_end(struct conn *c);
 
 /* module.c */
 void guard_tick(void);
+bool is_pressed(int64_t now);
 struct conn *answering(void);
 void turns_watch(struct ev_loop *loop);
 

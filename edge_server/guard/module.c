@@ -3,6 +3,7 @@
 #include <Python.h>
 
 #include "file_object.h"
+#include "methods.h"
 #include "guard.h"
 
 #include <arpa/inet.h>
@@ -187,7 +188,7 @@ static PyObject *send_memory(PyObject *self, PyObject *body) {
     return is_planned ? Py_NewRef(Py_None) : PyErr_NoMemory();
 }
 
-static PyObject *peer_tuple(const struct sockaddr_in6 *peer) {
+PyObject *peer_tuple(const struct sockaddr_in6 *peer) {
     char text[INET6_ADDRSTRLEN] = "";
     if (peer->sin6_family == AF_INET6) {
         inet_ntop(AF_INET6, &peer->sin6_addr, text, sizeof text);
@@ -265,22 +266,29 @@ void turns_watch(struct ev_loop *loop) {
     ev_check_start(loop, &turns.begin);
 }
 
+/* What speaks against a request that is taken up at this time, and is counted as being answered. */
+static int pressure_on(int64_t now) {
+    int64_t waited = turns.began_ns == 0 ? 0 : now - turns.began_ns;
+    if (waited > turns.waited_ns)
+        turns.waited_ns = waited;
+    bool is_late = waited > turns.patience_ns;
+    if (is_late)
+        note_late(now);
+    bool is_crowded = guard.counters.states[CONN_BUSY] + guard.counters.states[CONN_PARKED] > turns.room;
+    return (is_crowded ? PRESSURE_ROOM : 0) | (is_late && turns.is_shedding ? PRESSURE_LATE : 0);
+}
+
+bool is_pressed(int64_t now) {
+    return pressure_on(now) != 0;
+}
+
 static PyObject *pressure(PyObject *self, PyObject *nothing) {
     (void)self;
     (void)nothing;
     struct conn *c = answering();
     if (c == NULL)
         return NULL;
-    if (c->is_replay)
-        return PyLong_FromLong(PRESSURE_REPLAY);
-    int64_t waited = turns.began_ns == 0 ? 0 : c->since_ns - turns.began_ns;
-    if (waited > turns.waited_ns)
-        turns.waited_ns = waited;
-    bool is_late = waited > turns.patience_ns;
-    if (is_late)
-        note_late(c->since_ns);
-    bool is_crowded = guard.counters.states[CONN_BUSY] + guard.counters.states[CONN_PARKED] > turns.room;
-    return PyLong_FromLong((is_crowded ? PRESSURE_ROOM : 0) | (is_late && turns.is_shedding ? PRESSURE_LATE : 0));
+    return PyLong_FromLong(c->is_replay ? PRESSURE_REPLAY : pressure_on(c->since_ns));
 }
 
 static PyObject *press_at(PyObject *self, PyObject *args) {
@@ -396,7 +404,7 @@ static PyObject *refusal_tuple(const struct refusal *told) {
                          (double)(told->at_ns - since) / 1e9);
 }
 
-static bool append(PyObject *list, PyObject *item) {
+bool append(PyObject *list, PyObject *item) {
     bool is_appended = item != NULL && PyList_Append(list, item) == 0;
     Py_XDECREF(item);
     return is_appended;
@@ -543,6 +551,10 @@ static PyMethodDef methods[] = {
     {"connections", connections, METH_NOARGS, NULL},
     {"counters", counters, METH_NOARGS, NULL},
     {"refusals", refusals, METH_NOARGS, NULL},
+    {"repeat", (PyCFunction)(void (*)(void))guard_repeat, METH_FASTCALL, NULL},
+    {"remember", (PyCFunction)(void (*)(void))guard_remember, METH_FASTCALL, NULL},
+    {"repeated", guard_repeated, METH_NOARGS, NULL},
+    {"forget", guard_forget, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

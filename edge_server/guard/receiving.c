@@ -61,6 +61,8 @@ static enum verdict read_head(struct conn *c, const char *in, size_t n, size_t *
     c->is_http10 = head.is_http10;
     c->is_chunked_request = head.is_chunked;
     c->request_left = head.content_length;
+    guard.raw = in;
+    guard.raw_length = in == scratch ? head.consumed : 0; /* what is kept with the connection moves */
     if (!head.is_chunked && head.content_length == 0)
         return READY;
     if (!keep_head(c, head.length))
@@ -94,6 +96,7 @@ static enum verdict read_body(struct conn *c, const char *in, size_t n, size_t *
     if (verdict == READY) {
         memcpy(guard_head, c->head, c->head_length);
         guard.head_length = c->head_length;
+        guard.raw_length = 0;
         free(c->head);
         c->head = NULL;
     }
@@ -174,6 +177,7 @@ static ssize_t replay(struct conn *c, void *buffer) {
     free(c->head);
     c->head = NULL;
     c->is_resumed = false;
+    guard.raw_length = 0;
     guard.counters.replays++;
     return deliver(c, buffer, true);
 }
@@ -190,6 +194,17 @@ static ssize_t look_at_parked(struct conn *c) {
     return got;
 }
 
+static bool is_between_requests(const struct conn *c) {
+    return c->state == CONN_FRESH || c->state == CONN_IDLE;
+}
+
+static ssize_t nothing_for_bjoern(struct conn *c) {
+    if (!c->is_repeating)
+        wait_readable(c);
+    errno = EAGAIN;
+    return -1;
+}
+
 /* Stands in for read(2) of bjoern. */
 ssize_t guard_read(int fd, void *buffer, size_t size) {
     struct conn *c = conn_of(fd);
@@ -197,6 +212,8 @@ ssize_t guard_read(int fd, void *buffer, size_t size) {
         return read(fd, buffer, size);
     if (c->is_ending)
         return 0;
+    if (c->is_repeating)
+        return nothing_for_bjoern(c);
     if (c->state == CONN_PARKED)
         return c->is_resumed ? replay(c, buffer) : look_at_parked(c);
     for (;;) {
@@ -206,11 +223,19 @@ ssize_t guard_read(int fd, void *buffer, size_t size) {
             ssize_t got = n == 0 ? recv(fd, scratch, sizeof scratch, 0) : receive_more(c);
             if (got <= 0) {
                 if (got < 0 && (errno == EAGAIN || errno == EINTR))
-                    wait_readable(c);
+                    return nothing_for_bjoern(c);
                 return got;
             }
             in = n == 0 ? scratch : c->input;
             n += (size_t)got;
+        }
+        enum repeat repeated = is_between_requests(c) ? repeat_try(c, in, n, &used) : REPEAT_NO;
+        if (repeated != REPEAT_NO) {
+            if (!keep_rest(c, in, n, used) || repeated == REPEAT_ENDS)
+                return 0;
+            if (repeated == REPEAT_DONE && c->input_used > 0)
+                continue;
+            return nothing_for_bjoern(c);
         }
         enum verdict verdict = advance(c, in, n, &used);
         if (verdict == REFUSED)

@@ -32,9 +32,9 @@
 #define TURN_BYTES (1024 * 1024)  /* of a body before other connections get their turn */
 
 /* What bjoern 3.2.2 ends every head with (wsgi.c, wsgi_getheaders). */
-static const char KEEP[] = "\r\nConnection: Keep-Alive\r\n\r\n";
+const char ENDING_KEEP[] = "\r\nConnection: Keep-Alive\r\n\r\n";
 static const char KEEP_CHUNKED[] = "\r\nConnection: Keep-Alive\r\nTransfer-Encoding: chunked\r\n\r\n";
-static const char CLOSE[] = "\r\nConnection: close\r\n\r\n";
+const char ENDING_CLOSE[] = "\r\nConnection: close\r\n\r\n";
 static const char CLOSE_CHUNKED[] = "\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 struct answer_head {
@@ -51,6 +51,8 @@ void answer_begin(struct conn *c) {
     c->answer_head_sent = 0;
     c->answer_sent = 0;
     c->answer_left = ANSWER_OPEN;
+    free(c->memo);
+    c->memo = NULL;
 }
 
 void plan_drop(struct conn *c) {
@@ -88,10 +90,13 @@ bool plan_file(struct conn *c, struct file *file, off_t offset, size_t length) {
     size_t where;
     plan_drop(c);
     if (length <= WITH_HEAD_BYTES && warm_span(file, offset, length, true, &where) == NULL) {
-        if (make_buffer(&c->plan, length) && file_read(file, c->plan.buffer, offset, length))
-            return true;
-        plan_drop(c);
-        return false;
+        if (!make_buffer(&c->plan, length) || !file_read(file, c->plan.buffer, offset, length)) {
+            plan_drop(c);
+            return false;
+        }
+        c->plan.file = file_hold(file);
+        c->plan.offset = offset;
+        return true;
     }
     if (!file_is_unchanged(file))
         return false;
@@ -155,7 +160,7 @@ static uint64_t announced(const char *head, size_t length) {
 static const char *find_blank(const struct conn *c, const char *text, size_t n) {
     if (n < 12)
         return NULL;
-    if (c->plan.kind != PLAN_NONE && ends_with(text, n, KEEP, sizeof KEEP - 1))
+    if (c->plan.kind != PLAN_NONE && ends_with(text, n, ENDING_KEEP, sizeof ENDING_KEEP - 1))
         return text + n - 4;
     return memmem(text, n, "\r\n\r\n", 4);
 }
@@ -168,8 +173,8 @@ static bool understand(struct conn *c, const char *text, size_t n, struct answer
     out->length = (size_t)(blank - text) + 4;
     out->status = (text[9] - '0') * 100 + (text[10] - '0') * 10 + (text[11] - '0');
     bool is_chunked = false;
-    if (ends_with(text, out->length, KEEP, sizeof KEEP - 1)) {
-        out->fields = out->length - (sizeof KEEP - 1);
+    if (ends_with(text, out->length, ENDING_KEEP, sizeof ENDING_KEEP - 1)) {
+        out->fields = out->length - (sizeof ENDING_KEEP - 1);
     } else if (ends_with(text, out->length, KEEP_CHUNKED, sizeof KEEP_CHUNKED - 1)) {
         out->fields = out->length - (sizeof KEEP_CHUNKED - 1);
         is_chunked = true;
@@ -182,7 +187,7 @@ static bool understand(struct conn *c, const char *text, size_t n, struct answer
         return false; /* RFC 9112 section 6.1: such a client does not know chunks */
     if (!is_chunked && out->body == ANSWER_OPEN)
         c->wants_close = true; /* RFC 9112 section 6.3: the end of the connection is the end of the body */
-    out->ending = is_chunked ? (c->wants_close ? CLOSE_CHUNKED : KEEP_CHUNKED) : (c->wants_close ? CLOSE : KEEP);
+    out->ending = is_chunked ? (c->wants_close ? CLOSE_CHUNKED : KEEP_CHUNKED) : (c->wants_close ? ENDING_CLOSE : ENDING_KEEP);
     out->ending_length = strlen(out->ending);
     return true;
 }
@@ -222,7 +227,7 @@ static ssize_t replace_failure(struct conn *c, size_t n) {
     return (ssize_t)n;
 }
 
-static void account(struct conn *c, size_t body) {
+void account(struct conn *c, size_t body) {
     c->answer_sent += body;
     guard.counters.bytes_out += body;
     if (c->answer_left != ANSWER_OPEN)
@@ -327,27 +332,48 @@ static ssize_t send_piece(struct conn *c) {
     return block != NULL ? send_warm(c, block, where) : send_cold(c, (size_t)(stop - plan->offset));
 }
 
-/* Send what is planned; `owed` is what bjoern thinks is left, all but its last byte already out. */
-static ssize_t write_plan(struct conn *c, size_t owed) {
-    ssize_t reported = (ssize_t)owed - 1;
+/* Send what is planned, as far as the socket takes it and others can wait. */
+enum sending plan_send(struct conn *c) {
     uint64_t before = c->plan.left;
     while (c->plan.left > 0) {
         ssize_t sent = send_piece(c);
         if (sent < 0 && errno == EAGAIN)
-            return blocked(c, reported);
+            return SENDING_WAITS;
         if (sent == 0)
             cut(c);
         if (sent <= 0)
-            return fail_head(c, owed);
+            return SENDING_FAILED;
         c->plan.left -= (uint64_t)sent;
         account(c, (size_t)sent);
         if (c->plan.is_full || (before - c->plan.left >= TURN_BYTES && c->plan.left > 0))
-            return blocked(c, reported); /* full, or others first */
+            return SENDING_WAITS;
+    }
+    return SENDING_DONE;
+}
+
+/* The same for bjoern; `owed` is what it thinks is left, all but its last byte already out. */
+static ssize_t write_plan(struct conn *c, size_t owed) {
+    switch (plan_send(c)) {
+    case SENDING_WAITS:
+        return blocked(c, (ssize_t)owed - 1);
+    case SENDING_FAILED:
+        return fail_head(c, owed);
+    case SENDING_DONE:
+        break;
     }
     plan_drop(c);
     c->phase = PHASE_BODY;
     call_again(c);
     return (ssize_t)owed;
+}
+
+/* The first bytes of the planned body have gone out, with its head. */
+void plan_advance(struct conn *c, size_t of_body) {
+    c->plan.left -= of_body;
+    c->plan.offset += (off_t)of_body;
+    if (c->plan.kind == PLAN_BUFFER)
+        c->plan.buffer_start = of_body;
+    account(c, of_body);
 }
 
 /* bjoern's own body bytes: as many as were announced, the rest is swallowed. */
@@ -372,7 +398,7 @@ static ssize_t write_body(struct conn *c, const char *bytes, size_t n) {
 }
 
 /* The planned body, where it is small and at hand; else empty. */
-static struct iovec small_body(const struct plan *plan) {
+struct iovec plan_small_body(const struct plan *plan) {
     size_t where;
     if (plan->kind == PLAN_BUFFER)
         return (struct iovec){plan->buffer, plan->buffer_stop};
@@ -396,7 +422,7 @@ static size_t gather(struct conn *c, const struct answer_head *head, const char 
     }
     if (own > 0)
         out[count++] = (struct iovec){(char *)text + head->length, own};
-    out[count] = small_body(&c->plan);
+    out[count] = plan_small_body(&c->plan);
     return count + (out[count].iov_len > 0);
 }
 
@@ -404,6 +430,20 @@ static size_t gather(struct conn *c, const struct answer_head *head, const char 
 static void hold_less(struct conn *c) {
     int bytes = CROWDED_BYTES;
     c->holds_less = setsockopt(fd_of(c), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes) == 0;
+}
+
+/* Have this answer repeated, if it is one that keeps the connection and can be told whole. */
+static void remember(struct conn *c, const struct answer_head *head, const char *text, size_t own) {
+    const char *body = text + head->length;
+    if (c->plan.kind == PLAN_BUFFER && c->plan.file == NULL) {
+        body = c->plan.buffer;
+        own = c->plan.buffer_stop;
+    }
+    bool is_whole = c->plan.file != NULL ? c->plan.left == head->body : own == head->body;
+    if (head->ending == ENDING_KEEP && is_whole)
+        repeat_remember(c, text, head->fields, body, own);
+    free(c->memo);
+    c->memo = NULL;
 }
 
 static ssize_t write_head(struct conn *c, const char *text, size_t n) {
@@ -424,6 +464,8 @@ static ssize_t write_head(struct conn *c, const char *text, size_t n) {
         guard.counters.bad_answers += own > c->answer_left && !c->is_head_request;
         own = c->plan.kind != PLAN_NONE ? 0 : (size_t)c->answer_left;
     }
+    if (c->memo != NULL)
+        remember(c, &head, text, own);
     struct iovec parts[5];
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = gather(c, &head, text, own, parts)};
     bool is_body_later = c->plan.kind == PLAN_FILE && c->plan.left > WITH_HEAD_BYTES;
@@ -438,16 +480,14 @@ static ssize_t write_head(struct conn *c, const char *text, size_t n) {
     }
     size_t of_body = (size_t)sent - of_head;
     c->answer_head_sent = head_length;
-    account(c, of_body);
     if (c->wants_close)
         c->is_ending = true;
     if (c->plan.kind != PLAN_NONE) {
         c->phase = PHASE_PLAN;
-        c->plan.left -= of_body;
-        c->plan.offset += (off_t)of_body;
-        c->plan.buffer_start = of_body;
+        plan_advance(c, of_body);
         return write_plan(c, n);
     }
+    account(c, of_body);
     c->phase = PHASE_BODY;
     if (of_body < own)
         return blocked(c, (ssize_t)(head.length + of_body));
@@ -495,7 +535,16 @@ ssize_t guard_sendfile(int fd, int file, off_t *offset, size_t count) {
 }
 
 void corr_id_new(char *out, size_t size) {
-    snprintf(out, size, "%s-g%llx", guard.corr_prefix, (unsigned long long)++guard.corr_count);
+    char digits[16];
+    size_t count = 0, length = strnlen(guard.corr_prefix, size - sizeof digits - 3);
+    for (uint64_t left = ++guard.corr_count; left > 0; left >>= 4)
+        digits[count++] = "0123456789abcdef"[left & 15];
+    memcpy(out, guard.corr_prefix, length);
+    out[length++] = '-';
+    out[length++] = 'g';
+    while (count > 0)
+        out[length++] = digits[--count];
+    out[length] = '\0';
 }
 
 static const char *phrase_of(int status) {

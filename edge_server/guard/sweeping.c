@@ -7,6 +7,7 @@
 #include "guard.h"
 
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -98,7 +99,7 @@ static bool is_too_little(uint64_t bytes, int64_t ns) {
  * PACE_NS alone, as what it read fast before must not let it stall for hours. */
 static bool is_reading_slowly(struct conn *c, int64_t now) {
     int64_t age = now - c->since_ns - STALL_GRACE_NS;
-    if (age <= 0 || c->is_cut || !ev_is_active(c->watcher))
+    if (age <= 0 || c->is_cut || !(c->is_repeating || ev_is_active(c->watcher)))
         return false;
     if (c->pace_ns < c->since_ns) {
         c->pace_ns = c->since_ns;
@@ -115,16 +116,26 @@ static bool is_reading_slowly(struct conn *c, int64_t now) {
 }
 
 static void hang_up(struct conn *c) {
+    bool is_bjoern_writing = c->state == CONN_BUSY && !c->is_repeating;
+    repeat_stop(c);
     plan_drop(c);
     c->is_ending = c->is_cut = true;
     reset_at_close(fd_of(c));
     shutdown(fd_of(c), SHUT_RDWR); /* bjoern's next read or write fails, and it closes */
-    ev_feed_event(c->loop, c->watcher, c->state == CONN_BUSY ? EV_WRITE : EV_READ);
+    ev_feed_event(c->loop, c->watcher, is_bjoern_writing ? EV_WRITE : EV_READ);
 }
 
 static void time_out(struct conn *c) {
     guard_refuse(c, 408, "slow_client", NULL, 0);
     ev_feed_event(c->loop, c->watcher, EV_READ);
+}
+
+/* Whether a client has said its last word, though bytes before it are unread. Source: tcp(7), TCP_INFO. */
+static bool has_left(int fd) {
+    unsigned char info[8] = {TCP_ESTABLISHED};
+    socklen_t length = sizeof info;
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &length) == 0 &&
+           (info[0] == TCP_CLOSE_WAIT || info[0] == TCP_CLOSE);
 }
 
 static void sweep_one(struct conn *c, int64_t now) {
@@ -163,6 +174,8 @@ static void sweep_one(struct conn *c, int64_t now) {
         if (age > limits->parked_ns && !c->is_resumed) {
             c->is_resumed = true;
             ev_feed_event(c->loop, c->watcher, EV_READ);
+        } else if (!c->is_resumed && !ev_is_active(c->watcher) && has_left(fd_of(c))) {
+            end_soon(c);
         }
         break;
     case CONN_LINGER:

@@ -12,6 +12,7 @@ PERF: tests/perf/bench_tally.py. An outcome counts a request in a fiftieth of pr
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from edge_server.observe.metrics import ASSETS, LATENCY_BUCKETS_S, METHODS, OTHER, ROUTES, metrics
@@ -57,6 +58,18 @@ class Outcome:
     def slow(self, latency_s: float) -> None:
         """Count a request that took more than FAST_S."""
         self._slow[bisect_left(LATENCY_BUCKETS_S, latency_s) - 1] += 1
+
+    def add(self, within: Sequence[int], latency_s: float, bytes_out: int) -> None:
+        """Count many requests at once.
+
+        Args:
+            within: how many took up to each of LATENCY_BUCKETS_S and no less, then how many longer.
+        """
+        self.fast += within[0]
+        for index, count in enumerate(within[1:]):
+            self._slow[index] += count
+        self.latency_s += latency_s
+        self.bytes_out += bytes_out
 
     @property
     def requests(self) -> int:

@@ -6,6 +6,7 @@ Budget       at most 1.3 times the CPU that nginx needs for the same 4 KiB answe
              ``make bench`` measures it.
 
 What admission refuses (worker/admission.py) is answered here and at once, with less than a hit costs.
+Most hits do not even come here: what was answered once is repeated by the guard (worker/repeats.py).
 It answers GET and HEAD under ``/edge/assets/`` whose entry is known. Everything else,
 refusals included, goes to the Falcon app, which finds the Rejection in the environment.
 
@@ -20,7 +21,7 @@ from time import monotonic
 from typing import Any
 
 from edge_server.errors import InternalError, PreconditionFailed, Rejection
-from edge_server.guard import arrived, pressure, send_fields
+from edge_server.guard import arrived, pressure, remember, send_fields
 from edge_server.http.cors import CorsPolicy
 from edge_server.http.dates import DateClock
 from edge_server.http.headers import sane_corr_id
@@ -38,6 +39,7 @@ from edge_server.worker.bodies import Stream
 from edge_server.worker.cache import TwoAgeCache
 from edge_server.worker.prepared import Answer, EmptyTile, Prepared
 from edge_server.worker.refusals import Refusals
+from edge_server.worker.repeats import KINDS
 
 StartResponse = Callable[..., Any]
 Body = bytes | Iterable[bytes]  # bjoern sends a bytes object as it is
@@ -72,6 +74,7 @@ def bind_hit_path(
     generation: memoryview,
     admission: Admission,
     refusals: Refusals,
+    may_repeat: bool,
     enable_multi_range: bool,
     empty_tile_lines: bytes,
 ) -> WsgiApp:
@@ -85,6 +88,7 @@ def bind_hit_path(
         generation: one u64 in shared memory; the cache is dropped when it changes.
         admission: whether a request is taken up at all.
         refusals: answers what is not.
+        may_repeat: whether the guard may give an answer again to the same bytes, without asking here.
         empty_tile_lines: fields, for guard.send_fields, of the 204 for a tile that an archive does not have.
     """
     young_get = state.cache.young.get
@@ -211,6 +215,8 @@ def bind_hit_path(
                 outcome.slow(latency_s)
             outcome.latency_s += latency_s
             outcome.bytes_out += sent
+            if may_repeat and method == "GET" and "HTTP_X_CORR_ID" not in environ:
+                remember(KINDS[int(status[:3])], etag)
         if wants_line(int(status[:3])):
             access_log.request(
                 route=ASSETS,
@@ -249,6 +255,8 @@ def bind_hit_path(
         method = environ["REQUEST_METHOD"]
         latency_s = monotonic() - started
         tally.record(ASSETS, method, 204, latency_s, hit="pack")
+        if may_repeat and method == "GET" and "HTTP_X_CORR_ID" not in environ:
+            remember(KINDS[204], "")
         if wants_line(204):
             access_log.request(
                 route=ASSETS,

@@ -32,9 +32,10 @@ from edge_server.worker.drain import Drain
 from edge_server.worker.hitpath import HitPath, bind_hit_path
 from edge_server.worker.pressure import Pressure
 from edge_server.worker.refusals import Refusals
+from edge_server.worker.repeats import Repeats
 from edge_server.worker.tick import Tick
 
-PREPARED_MAX = 8192  # answers an age of the cache
+PREPARED_MAX = 16384  # answers an age of the cache
 
 
 def run(brief: Brief) -> int:
@@ -57,6 +58,14 @@ def run(brief: Brief) -> int:
     shared_cors = cors if config.cors.allow_origins else None
     refusals = Refusals(tally=tally, access_log=access_log, clock=clock, cors=shared_cors)
     pressure = Pressure(row, brief.ledger, brief.row, brief.listener, refusals)
+    generation = brief.scoreboard.generation_word
+    repeats = Repeats(
+        tally,
+        access_log,
+        is_wanted=not admission.limits_rate,
+        access_sample=config.log.access_sample,
+        generation=generation,
+    )
     hit_path = bind_hit_path(
         state,
         Assets(
@@ -72,13 +81,14 @@ def run(brief: Brief) -> int:
         new_corr_id=bind_corr_ids(),
         clock=clock,
         cors=shared_cors,
-        generation=brief.scoreboard.generation_word,
+        generation=generation,
         admission=admission,
         refusals=refusals,
+        may_repeat=repeats.are_on,
         enable_multi_range=config.http.enable_multi_range,
         empty_tile_lines=guard.header_lines([NO_STORE, *SECURITY_FIELDS]),
     )
-    beats = (refusals.fold, pressure.publish, admission.refresh)
+    beats = (repeats.fold, refusals.fold, pressure.publish, admission.refresh)
     tick = Tick(row, tally, access_log, lambda: Drain(brief.listener), _leave, beats)
     tick.heed_signals()
     limits = limits_of(config.ingress, brief.scoreboard.slots, config.workers.warm_bytes)

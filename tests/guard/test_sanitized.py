@@ -101,6 +101,22 @@ class Load:
         with Connection(self.app.place, receive_buffer=8192) as client:
             assert client.ask(f"/file?path={self.large}").body == CONTENT
 
+    def repeats(self) -> None:
+        length = self.random.choice([10, 20_000, 600_000])
+        targets = [f"/file?path={self.large}&length={length}&remember=0", "/text?remember=1&text=again"]
+        targets.append(f"/memory?length=5000&remember=1&of={self.random.randrange(1000)}")
+        with Connection(self.app.place, receive_buffer=self.random.choice([4096, 1 << 20])) as client:
+            asked = [self.random.choice(targets) for _ in range(12)]
+            for target in asked:
+                client.send(target)
+            if self.random.random() < 0.2:
+                return
+            expected = {targets[0]: CONTENT[:length], targets[1]: b"again", targets[2]: pattern(5000)}
+            for target in asked:
+                assert client.read().body == expected[target]
+        if self.random.random() < 0.1:
+            self.app.do(self.random.choice(["forget_answers", "close_files"]))
+
     def pipelined(self) -> None:
         one = b"GET /text?text=%d HTTP/1.1\r\nHost: a\r\nX-Long: " + b"x" * 300 + b"\r\n\r\n"
         sent = b"".join(one.replace(b"%d", b"%d" % number) for number in range(30))
@@ -176,7 +192,7 @@ class Load:
             for client in clients:
                 assert client.read().status == 408
 
-    kinds = (small, files, large_bodies, pipelined, bodies, refused, faults, resets, parked)
+    kinds = (small, files, large_bodies, repeats, pipelined, bodies, refused, faults, resets, parked)
 
     def round(self) -> None:
         for kind in self.kinds:
@@ -190,6 +206,7 @@ class Load:
 def sanitized(environ: dict[str, str]) -> Iterator[GuardApp]:
     limits = {"header_timeout_s": 1.0, "body_timeout_s": 1.0, "max_connections": 50}
     with GuardApp(environ=environ, **limits) as app:
+        app.do("repeat", sample_every=3)
         yield app
         app.do("sanitizer", function="__lsan_do_recoverable_leak_check")
         told = app.end()

@@ -21,7 +21,8 @@ from tests.worlds import HOLE, TILES_TO, World, etag
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
 def test_the_contract_holds(server: Server, row: Row) -> None:
     with Connection(server.assets) as connection:
-        check(row, connection.ask(row.path, row.method, row.fields, row.sent))
+        for _ in range(3):  # from the second on the guard may repeat it by itself
+            check(row, connection.ask(row.path, row.method, row.fields, row.sent))
         assert connection.unread() == b""
 
 
