@@ -18,11 +18,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.guard.builds import GUARD, HERE, STRICT, build
+from tests.guard.builds import GUARD, HERE, STRICT, build, ev_header, installed_words
 
-EV_HEADERS = tuple(
-    Path(place) / "ev.h" for place in ("/usr/include", "/usr/include/libev", "/usr/local/include")
-)
 WITHIN_S = 60
 
 
@@ -33,6 +30,7 @@ class Platform(NamedTuple):
         tools: commands and files that are needed, each with the Debian package that has it.
         loader: what the programs name as their loader; proof of the C library.
         fortifies: whether the C library has functions that check sizes.
+        headers: where the kernel's are, if not with the C library's.
     """
 
     compiler: str
@@ -40,6 +38,7 @@ class Platform(NamedTuple):
     loader: str
     runner: tuple[str, ...] = ()
     fortifies: bool = True
+    headers: tuple[str, ...] = ()
 
 
 def foreign(machine: str, name: str, loader: str, *pages: str) -> Platform:
@@ -57,9 +56,15 @@ def foreign(machine: str, name: str, loader: str, *pages: str) -> Platform:
     return Platform(compiler, tools, loader, (f"qemu-{machine}", *pages, "-L", f"/usr/{triplet}"))
 
 
+# musl-gcc knows of no kernel headers; behind musl's own, this machine's do.
+KERNEL_HEADERS = tuple(
+    f"-idirafter{folder}" for folder in ("/usr/include", f"/usr/include/{platform.machine()}-linux-gnu")
+)
 PLATFORMS = {
     "glibc": Platform("gcc", {"gcc": "gcc"}, r"ld-linux-.*\.so"),
-    "musl": Platform("musl-gcc", {"musl-gcc": "musl-tools"}, r"ld-musl-.*\.so", fortifies=False),
+    "musl": Platform(
+        "musl-gcc", {"musl-gcc": "musl-tools"}, r"ld-musl-.*\.so", fortifies=False, headers=KERNEL_HEADERS
+    ),
     "arm64": foreign("aarch64", "arm64", r"ld-linux-aarch64\.so"),
     "arm64 with pages of 64 KiB": foreign("aarch64", "arm64", r"ld-linux-aarch64\.so", "-p", "65536"),
 }
@@ -112,8 +117,7 @@ def compiled(chosen: Platform, tmp_path_factory: pytest.TempPathFactory) -> Comp
     folder = tmp_path_factory.mktemp("platform")
     headers = folder / "include"
     headers.mkdir()
-    ev = next(path for path in EV_HEADERS if path.exists())
-    shutil.copy(ev, headers)  # without the other headers of this machine
+    shutil.copy(ev_header(), headers)  # without the other headers of this machine
 
     def compile_one(name: str, *words: str | Path) -> Path:
         return build(folder / name, f"-isystem{headers}", *words, compiler=chosen.compiler)
@@ -185,6 +189,13 @@ def test_what_cannot_be_guarded_is_refused_and_left_alone(
 
 def test_the_program_is_one_of_its_platform(chosen: Platform, program: Path) -> None:
     assert re.search(chosen.loader, readelf(program))
+
+
+@pytest.mark.parametrize(
+    "source", sorted({*GUARD.glob("*.c")} - {GUARD / "module.c"}), ids=lambda path: path.name
+)
+def test_all_of_the_guard_but_its_module_compiles(chosen: Platform, compiled: Compile, source: Path) -> None:
+    compiled("object.o", *installed_words(), "-fPIC", *chosen.headers, "-c", source)
 
 
 FAULTS = {
