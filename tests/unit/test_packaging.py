@@ -79,6 +79,14 @@ def test_pythons_are_the_same_everywhere() -> None:
     assert settings()["options"]["python_requires"] == ">=3.10"
 
 
+def test_each_python_gets_a_wheel_of_its_own() -> None:
+    """The wheel has compiled code: one that was built for another Python cannot be installed."""
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read(ROOT / "tox.ini")
+    assert tox["testenv"]["package"] == "wheel"
+    assert not [name for name in tox.sections() if "wheel_build_env" in tox[name]]
+
+
 def links_of(document: Path) -> list[Path]:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text())
     return [(document.parent / link).resolve() for link in links]
