@@ -16,7 +16,15 @@ setup(
             depends=[f"edge_server/guard/{name}.h" for name in HEADERS],
             include_dirs=["/usr/include/libev", "/usr/local/include"],
             libraries=["ev"],
-            extra_compile_args=["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden"],
+            extra_compile_args=[
+                "-std=c11",
+                "-O2",
+                "-fno-strict-aliasing",  # ev.h looks at one structure through the type of another
+                "-Wall",
+                "-Wextra",
+                "-Werror",
+                "-fvisibility=hidden",
+            ],
         )
     ]
 )

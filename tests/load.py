@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from blake3 import blake3
 
@@ -74,6 +74,15 @@ def targets(world: World) -> list[Target]:
     for tile_id, data in world.tiles.items():
         found.append(Target(world.tile_path(tile_id), {}, 200, data, etag(data)))
     return found
+
+
+class Stoppable(Protocol):
+    """A thread that ends when it is told to."""
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def join(self, timeout: float) -> None: ...
+    def is_alive(self) -> bool: ...
 
 
 class Client(threading.Thread):
@@ -189,7 +198,7 @@ class Stalls(threading.Thread):
 
 
 @contextmanager
-def running(*threads: Client | Stalls) -> Iterator[None]:
+def running(*threads: Stoppable) -> Iterator[None]:
     """Run clients meanwhile; all have ended afterwards."""
     for thread in threads:
         thread.start()

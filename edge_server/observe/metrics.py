@@ -139,7 +139,7 @@ DECLARED = (
     Declared(
         "edge_worker_loop_lag_seconds",
         GAUGE,
-        "How late the last tick of the slot's worker came: time during which it served nobody else.",
+        "How late the last tick of the slot's worker came, or the next one is by now.",
         (_SLOT,),
     ),
     Declared("edge_generation", GAUGE, "Number of the configuration, with its packs, that is being served."),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import glob
 import os
 import platform
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -26,6 +27,7 @@ from edge_server.http.reasons import REASONS
 from edge_server.observe.metrics import ACCEPT, ASSETS, COMPONENTS, DECLARED, GAUGE, metrics
 from edge_server.shm.scoreboard import SIDECAR_SLOT, Field, Row, Scoreboard, WorkerState
 
+_TICK_NS = 100_000_000  # of the guard; a loop that has not turned for longer is late
 _LIVE = (WorkerState.STARTING, WorkerState.SERVING, WorkerState.DRAINING)
 _HELP = {declared.name: declared.help for declared in DECLARED if declared.kind == GAUGE}
 _LABELS = {declared.name: [label for label, _ in declared.labels] for declared in DECLARED}
@@ -148,4 +150,13 @@ def _is_up(rows: list[Row]) -> bool:
 
 
 def _lag_s(rows: list[Row]) -> float:
-    return max(row.get(Field.LOOP_LAG_NS) for row in rows) / 1e9
+    """Return how late the last tick of the slot's processes came, or the next one is by now."""
+    return max(max(row.get(Field.LOOP_LAG_NS), _late_ns(row)) for row in rows) / 1e9
+
+
+def _late_ns(row: Row) -> int:
+    """Return how late a process is that does not tick: it cannot say so itself."""
+    beat_ns = row.get(Field.BEAT_NS)
+    if not beat_ns or row.state is WorkerState.STARTING:
+        return 0
+    return max(0, time.monotonic_ns() - beat_ns - _TICK_NS)

@@ -6,6 +6,7 @@ with the name of the package that has them.
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -32,6 +33,7 @@ SANITIZER_SETTINGS = {
     "UBSAN_OPTIONS": "abort_on_error=1:print_stacktrace=1",
 }
 DOWNLOAD_TIMEOUT_S = 60
+LIBEV = tuple(Path(place) for place in ("/usr/include", "/usr/include/libev", "/usr/local/include"))
 
 
 class BuildError(Exception):
@@ -66,6 +68,20 @@ def _explain(compiler: str, told: str) -> str:
         package = f"libclang-rt-{number}-dev" if "clang" in compiler else f"libgcc-{number}-dev"
         return f"{compiler} has no sanitizers: apt-get install {package}\n{told}"
     return f"{compiler}:\n{told}"
+
+
+def ev_header() -> Path:
+    """Return libev's header, which the package cannot be installed without."""
+    return next(path for path in (folder / "ev.h" for folder in LIBEV) if path.exists())
+
+
+def installed_words() -> list[str]:
+    """Return the compiler's words for the extension, which setup.py has."""
+    nodes = ast.walk(ast.parse((ROOT / "setup.py").read_text()))
+    (words,) = [
+        node.value for node in nodes if isinstance(node, ast.keyword) and node.arg == "extra_compile_args"
+    ]
+    return [str(word) for word in ast.literal_eval(words)]
 
 
 def run(program: Path, *words: str | Path, within: float = 60) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.guard.builds import GUARD, HERE, SANITIZED, STRICT, bjoern_parser, build, run
+from tests.guard.builds import (
+    GUARD,
+    HERE,
+    SANITIZED,
+    STRICT,
+    bjoern_parser,
+    build,
+    ev_header,
+    installed_words,
+    run,
+)
 from tests.guard.seeds import write_seeds
 
 FRAMING = GUARD / "framing.c"
@@ -73,3 +83,12 @@ def test_no_compiler_warns(compiler: str, source: Path, tmp_path: Path) -> None:
         source,
         compiler=compiler,
     )
+
+
+@pytest.mark.parametrize("source", sorted(GUARD.glob("*.c")), ids=lambda path: path.name)
+def test_it_compiles_where_libev_is_no_system_header(source: Path, tmp_path: Path) -> None:
+    """Some distributions keep ev.h in a folder of its own, and compilers warn of what it does."""
+    (tmp_path / "libev").mkdir()
+    shutil.copy(ev_header(), tmp_path / "libev")
+    includes = (f"-I{tmp_path / 'libev'}", f"-isystem{HEADERS[0]}")
+    build(tmp_path / "object.o", *installed_words(), "-fPIC", *includes, "-c", source)

@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -503,6 +503,45 @@ def test_a_flood_while_parked_stays_in_the_kernel(app: GuardApp) -> None:
         assert connection.read().body == b"a 2"
 
 
+@pytest.mark.parametrize(
+    "sent", [b"G", request("/text", "GET", {"Host": "a"}) * 1000], ids=["a byte", "more"]
+)
+@pytest.mark.parametrize("leave", [Connection.close, reset], ids=["closing", "resetting"])
+def test_a_client_that_sent_more_and_left_while_parked_is_noticed_before_anybody_resumes_it(
+    app: GuardApp, leave: Callable[[Connection], None], sent: bytes
+) -> None:
+    with Connection(app.place) as other:
+        assert is_in_step(other)
+        connection = Connection(app.place)
+        park(app, connection, "a", times=99)
+        connection.socket.sendall(sent)
+        eventually(lambda: unread_bytes(app.place.port) > 0)  # so that its leaving stands behind bytes
+        leave(connection)
+        eventually(lambda: app.connections() == {"idle": 1}, within=1)
+        assert app.do("resume", name="a") is False
+        assert is_in_step(other)
+
+
+def test_a_client_that_has_said_all_while_parked_is_taken_for_one_that_left(app: GuardApp) -> None:
+    """The end of its requests looks like the end of it: nobody is waited for who may be gone."""
+    with Connection(app.place) as connection:
+        park(app, connection, "a")
+        connection.socket.shutdown(socket.SHUT_WR)
+        eventually(lambda: app.connections() == {}, within=1)
+        assert app.do("resume", name="a") is False
+        assert connection.is_ended()
+
+
+def test_a_client_that_has_said_all_before_parking_gets_what_came_before(app: GuardApp) -> None:
+    with Connection(app.place) as connection:
+        connection.send("/text?text=first")
+        connection.send(target("park", name="a"))
+        connection.socket.shutdown(socket.SHUT_WR)
+        assert connection.read().body == b"first"
+        eventually(lambda: app.connections() == {}, within=1)
+        assert app.do("resume", name="a") is False
+
+
 def test_a_client_that_sent_more_and_left_while_parked_ends_after_its_answer(app: GuardApp) -> None:
     connection = Connection(app.place)
     park(app, connection, "a")
@@ -799,11 +838,22 @@ def test_every_state_is_counted(app: GuardApp) -> None:
         assert fresh.unread() == b""
 
 
-def queued_bytes(port: int) -> int:
-    """Return what the kernel holds for clients of a port, whether or not a process still knows of them."""
+def queues(port: int) -> list[tuple[int, int]]:
+    """Return what the kernel holds for each client of a port, to be sent and to be read."""
     # proc(5), /proc/net/tcp: local address, remote address, state, then send and receive queue.
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return sum(int(row[4].partition(":")[0], 16) for row in rows if row[1].endswith(f":{port:04X}"))
+    own = [row[4].split(":") for row in rows if row[1].endswith(f":{port:04X}") and row[3] != "0A"]
+    return [(int(unsent, 16), int(unread, 16)) for unsent, unread in own]
+
+
+def queued_bytes(port: int) -> int:
+    """Return what the kernel holds for clients of a port, whether or not a process still knows of them."""
+    return sum(unsent for unsent, _ in queues(port))
+
+
+def unread_bytes(port: int) -> int:
+    """Return what clients of a port have sent that no process has read."""
+    return sum(unread for _, unread in queues(port))
 
 
 def resident_bytes(pid: int) -> int:

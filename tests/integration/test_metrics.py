@@ -201,3 +201,45 @@ def test_gauges_tell_of_the_processes_that_live_now(server: Server) -> None:
     assert gauges["edge_generation",] == 1
     assert gauges["inflight_requests", "/edge/assets"] == 0
     assert 0 <= gauges["edge_worker_loop_lag_seconds", "0"] < 60
+
+
+def gauge(server: Server, name: str, slot: int) -> float | None:
+    """Return what a gauge tells of a slot, None where it does not tell."""
+    (value,) = [
+        each.value
+        for family in families(server)
+        for each in family.samples
+        if each.name == name and each.labels == {"slot": str(slot)}
+    ] or [None]
+    return value
+
+
+def test_a_slot_without_a_worker_is_down_until_it_has_one_again(serve: Serve, world: World) -> None:
+    server = serve("--workers", 2, *world.packs)
+    killed: set[int] = set()
+
+    def is_down() -> bool:
+        """Kill each successor: of those that die early, the second is not replaced at once."""
+        for victim in {server.workers().get(1)} - killed - {None}:
+            os.kill(victim, signal.SIGKILL)
+            killed.add(victim)
+        return gauge(server, "edge_worker_up", 1) == 0
+
+    eventually(is_down, within=15)
+    assert gauge(server, "edge_worker_up", 0) == 1
+    eventually(lambda: gauge(server, "edge_worker_up", 1) == 1)
+    assert counts(server)[RESTARTS] == len(killed)
+
+
+def test_a_worker_that_stands_still_is_late_until_it_goes_on(serve: Serve, world: World) -> None:
+    server = serve("--workers", 2, *world.packs)
+    lag = "edge_worker_loop_lag_seconds"
+    still = server.workers()[0]
+    os.kill(still, signal.SIGSTOP)
+    try:
+        eventually(lambda: (gauge(server, lag, 0) or 0) > 0.5)
+        assert (gauge(server, lag, 1) or 0) < 0.5
+    finally:
+        os.kill(still, signal.SIGCONT)
+    eventually(lambda: (gauge(server, lag, 0) or 0) < 0.5)
+    assert server.workers()[0] == still

@@ -104,6 +104,25 @@ def test_requests_of_mixed_kinds_are_answered_in_order(
         check(connection, asked)
 
 
+def test_a_pipeline_of_any_length_is_answered(server: Server, kinds: list[Asked]) -> None:
+    chance = random.Random(100)
+    with Connection(server.assets, WITHIN_S) as connection:
+        for count in range(2, 101):
+            asked = chance.choices(kinds, k=count)
+            connection.socket.sendall(b"".join(one.data for one in asked))
+            check(connection, asked)
+
+
+def test_a_request_and_one_byte_of_the_next_is_answered_before_the_rest(server: Server, world: World) -> None:
+    whole = get(ASSETS + "hello.txt")
+    with Connection(server.assets, WITHIN_S) as connection:
+        connection.socket.sendall(whole[:1])
+        for _ in range(20):
+            connection.socket.sendall(whole[1:] + whole[:1])
+            assert connection.read().body == world.files["hello.txt"]
+            assert connection.unread() == b""
+
+
 @pytest.mark.parametrize("piece", [1, 7, 100, 1000, 5000])
 def test_answers_do_not_depend_on_how_a_pipeline_is_cut(
     server: Server, kinds: list[Asked], piece: int

@@ -79,6 +79,14 @@ def test_pythons_are_the_same_everywhere() -> None:
     assert settings()["options"]["python_requires"] == ">=3.10"
 
 
+def test_each_python_gets_an_extension_of_its_own() -> None:
+    """Tests import the checkout's package: its extension must be there, once for each Python."""
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read(ROOT / "tox.ini")
+    assert tox["testenv"]["package"] == "editable"
+    assert not [name for name in tox.sections() if "wheel_build_env" in tox[name]]
+
+
 def links_of(document: Path) -> list[Path]:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text())
     return [(document.parent / link).resolve() for link in links]

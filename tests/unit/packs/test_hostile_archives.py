@@ -172,14 +172,14 @@ BOMBS = bombs()
 @pytest.mark.parametrize(("archive", "reason"), BOMBS.values(), ids=BOMBS)
 def test_a_bomb_is_refused_in_bounded_time_and_memory(tmp_path: Path, archive: bytes, reason: str) -> None:
     tracemalloc.start()
-    started = time.monotonic()
+    started_s = time.process_time()  # whatever else the machine does
     try:
         with pytest.raises(PackError, match=reason):
             read(tmp_path, archive)
         assert tracemalloc.get_traced_memory()[1] < 1 << 30
     finally:
         tracemalloc.stop()
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started_s < 10
 
 
 def interesting_lengths(archive: bytes) -> list[int]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,27 @@ def test_a_queue_that_two_workers_of_a_slot_see_is_told_once(
         row.set(Field.STATE, WorkerState.EMPTY if slot == 2 else WorkerState.SERVING)
         row.set(Field.QUEUED, queued)
     assert scrape(metrics_dir, scoreboard)["edge_queue_depth"] == {("accept",): 6}
+
+
+@pytest.mark.parametrize(
+    ("state", "silent_s", "lag_s"),
+    [
+        (WorkerState.SERVING, 0.05, 0.002),
+        (WorkerState.SERVING, 7.0, 6.9),
+        (WorkerState.DRAINING, 7.0, 6.9),
+        (WorkerState.STARTING, 7.0, 0.002),
+    ],
+)
+def test_a_loop_that_does_not_turn_is_late(
+    metrics_dir: Path, scoreboard: Scoreboard, state: WorkerState, silent_s: float, lag_s: float
+) -> None:
+    row = scoreboard.row(scoreboard.row_index(2, "a"))
+    row.begin(1234, 7, None)
+    row.set(Field.STATE, state)
+    row.set(Field.LOOP_LAG_NS, 2_000_000)
+    row.set(Field.BEAT_NS, time.monotonic_ns() - int(silent_s * 1e9))
+    told_s = scrape(metrics_dir, scoreboard)["edge_worker_loop_lag_seconds"][("2",)]
+    assert lag_s <= told_s < lag_s + 2
 
 
 def test_a_process_that_is_gone_leaves_no_gauge(metrics_dir: Path, scoreboard: Scoreboard) -> None:

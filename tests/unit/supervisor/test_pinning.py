@@ -93,6 +93,42 @@ def test_the_quota_of_the_control_group_limits_the_workers(
     assert worker_count("auto", machine(tmp_path, membership, files)) == count
 
 
+def limited(version: int, quota: float, cpuset: str) -> tuple[str, dict[str, str]]:
+    """Return a membership and the files of a control group with a quota and a cpuset, of cgroup v1 or v2."""
+    quota_us = int(quota * 100_000)
+    if version == 2:
+        files = {"cpu.max": f"{quota_us} 100000\n", "cpuset.cpus.effective": cpuset}
+        return V2, {f"{SERVICE}/{name}": text for name, text in files.items()}
+    return V1, {
+        "cpu,cpuacct/docker/abc/cpu.cfs_quota_us": f"{quota_us}\n",
+        "cpu,cpuacct/docker/abc/cpu.cfs_period_us": "100000\n",
+        "cpuset/cpuset.effective_cpus": cpuset,
+        "cpuset/cpuset.cpus": "0-7\n",
+    }
+
+
+@pytest.mark.parametrize("version", [1, 2], ids=["v1", "v2"])
+@pytest.mark.parametrize(
+    ("quota", "cpuset", "pinned"),
+    [
+        pytest.param(0.5, "0-7\n", [0], id="half-a-cpu"),
+        pytest.param(1.5, "0-7\n", [0, 1], id="one-and-a-half"),
+        pytest.param(2, "0-7\n", [0, 1], id="two"),
+        pytest.param(0.5, "3,5\n", [3], id="half-a-cpu-of-two"),
+        pytest.param(1.5, "3,5\n", [3, 5], id="one-and-a-half-of-two"),
+        pytest.param(2, "6\n", [6], id="two-of-a-single-one"),
+        pytest.param(2, "2-4,6\n", [2, 3], id="two-of-four"),
+    ],
+)
+def test_quota_and_cpuset_together_decide_count_and_places(
+    tmp_path: Path, version: int, quota: float, cpuset: str, pinned: list[int]
+) -> None:
+    cpus = machine(tmp_path, *limited(version, quota, cpuset))
+    assert cpus.quota == quota
+    count = worker_count("auto", cpus)
+    assert assign("auto", count, cpus) == pinned
+
+
 def test_no_control_groups_leave_the_affinity(tmp_path: Path) -> None:
     cpus = usable_cpus({1, 3}, tmp_path / "absent", tmp_path / "absent")
     assert cpus == Cpus((1, 3), None)
