@@ -31,6 +31,7 @@ COMMANDS = {
     "drain": ("edge_server.cli.drain:drain", "Take a running instance out of rotation."),
     "undrain": ("edge_server.cli.drain:undrain", "Put it back."),
     "doctor": ("edge_server.cli.doctor:command", "Check this machine and say what to do."),
+    "drill": ("edge_server.cli.drill:drill", "Break a running instance under load, and judge."),
     "demo": ("edge_server.cli.demo:command", "Build a small world and serve it."),
     "version": ("edge_server.cli.version:command", "Print versions."),
     "completion": ("edge_server.cli.completion:command", "Print shell completions."),

@@ -139,13 +139,20 @@ def _facts(status: Status) -> Table:
     addresses = status.get("addresses", {})
     table.add_row("assets", Text(f"http://{addresses.get('assets', '?')}/edge/assets/"))
     table.add_row("admin", Text(f"http://{addresses.get('admin', '?')}/"))
-    reload = status.get("last_reload") or status.get("reload")
-    if reload:
-        told = reload if isinstance(reload, str) else ", ".join(f"{k} {v}" for k, v in reload.items())
-        table.add_row("last reload", Text(told))
+    if reload := _reload(status.get("last_reload") or {}):
+        table.add_row("last reload", Text(reload))
     if status.get("digests_pending"):
         table.add_row("digests to compute", Text(f"{status['digests_pending']:,}"))
     return table
+
+
+def _reload(told: Status) -> str:
+    """Return what became of the last reload; empty where there was none yet."""
+    result = told.get("result")
+    words = [] if result in (None, "none") else [result, told.get("at"), told.get("reason")]
+    if told.get("running"):
+        words.append("another one is running" if words else "running")
+    return ", ".join(str(word) for word in words if word)
 
 
 def _processes(title: str, rows: Any, before: Any, elapsed_s: float) -> Table:

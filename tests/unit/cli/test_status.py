@@ -178,9 +178,23 @@ def test_a_process_that_was_not_there_before_has_no_rate_yet() -> None:
     assert " 0 " in shown({**STATUS, "workers": [{**WORKER, "pid": 1}]}, before=STATUS, elapsed_s=1.0)
 
 
-def test_the_last_reload_is_told_where_there_is_one() -> None:
-    assert "last reload" not in shown(STATUS)
-    assert "result refused" in shown({**STATUS, "last_reload": {"result": "refused", "generation": 3}})
+@pytest.mark.parametrize(
+    ("reload", "told"),
+    [
+        ({"result": "none", "reason": "", "at": None, "running": False}, None),
+        ({"result": "ok", "reason": "", "at": "2026-01-01T00:00:00Z"}, "ok, 2026-01-01T00:00:00Z"),
+        (
+            {"result": "failed", "reason": "edge.packs: is empty", "at": "now"},
+            "failed, now, edge.packs: is empty",
+        ),
+        ({"result": "none", "running": True}, "running"),
+    ],
+    ids=["none-yet", "ok", "failed", "under-way"],
+)
+def test_the_last_reload_is_told_where_there_was_one(reload: dict[str, Any], told: str | None) -> None:
+    text = shown({**STATUS, "last_reload": reload})
+    assert ("last reload" in text) is (told is not None)
+    assert told is None or told in text
 
 
 def test_markup_in_a_name_is_shown_as_it_is() -> None:
