@@ -47,7 +47,7 @@ class Drill:
         self._phase = "warm-up"
         self._journal = Journal()
         self._watch = Watch(instance)
-        self._outcomes: list[tuple[Outcome, float]] = []  # with the end of its recovery
+        self._outcomes: list[Outcome] = []
 
     async def run(self) -> Result:
         """Run it.
@@ -141,7 +141,7 @@ class Drill:
         stop_s = outcome.cleared_s + phase.recovery_s
         await asyncio.sleep(max(0.0, stop_s - time.monotonic()))
         stop_s = max(stop_s, time.monotonic())
-        self._outcomes.append((outcome, stop_s))
+        self._outcomes.append(outcome)
         origin_s, cleared_s = result.origin_s, outcome.cleared_s
         result.faults.append(
             Done(
@@ -182,7 +182,7 @@ class Drill:
             if index is None:
                 outside += 1
             else:
-                counted[index][self._outcomes[index][0].explains(loss)] += 1
+                counted[index][self._outcomes[index].explains(loss)] += 1
         for done, (unexplained, explained) in zip(result.faults, counted, strict=True):
             done.observed = done.observed.with_losses(unexplained, explained)
         whole = Whole(Window.of(journal.rows()), journal.wrong_count, outside, result.baseline_ready)
@@ -193,7 +193,6 @@ class Drill:
         ]
 
     def _phase_of(self, loss: Loss) -> int | None:
-        for index, (outcome, stop_s) in enumerate(self._outcomes):
-            if outcome.began_s <= loss.ended_s and loss.began_s < stop_s:
-                return index
-        return None
+        """Return the phase in which a request was lost, whenever it had been sent; None before all faults."""
+        begun = [index for index, outcome in enumerate(self._outcomes) if outcome.began_s <= loss.ended_s]
+        return begun[-1] if begun else None
