@@ -8,7 +8,7 @@ BOOTSTRAP := VENV='$(VENV)' PYTHON='$(PYTHON)' deploy/bootstrap.sh
 PYENV_BINS := $(subst $() ,:,$(wildcard $(HOME)/.pyenv/versions/3.1[0-3].*/bin))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo drill test lint fuzz bench tox clean
+.PHONY: help demo drill test lint fuzz bench soak tox clean
 
 help: ## list the targets
 	@awk -F ': ## ' '/^[a-z]+: ## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,10 @@ fuzz: ## libFuzzer against the parser of requests (SECONDS=60); what fails is le
 bench: ## compare with nginx on this machine
 	@$(BOOTSTRAP) bench
 	$(BIN)/python -m bench
+
+soak: ## a long mixed load (MINUTES=30) that fails if memory, descriptors or threads grow
+	@$(BOOTSTRAP) test
+	$(BIN)/python -m tests.perf.soak --minutes $(or $(MINUTES),30)
 
 tox: ## the whole matrix, on each Python that is installed
 	@$(BOOTSTRAP) test
