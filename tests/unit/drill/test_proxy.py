@@ -143,14 +143,20 @@ def test_where_nobody_listens_the_client_is_reset() -> None:
 
 def test_closing_ends_connections_that_are_open() -> None:
     async def run() -> None:
-        listening = await asyncio.start_server(echo, "127.0.0.1", 0)
+        has_come = asyncio.Event()
+
+        async def tell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(await reader.readexactly(5))
+            has_come.set()
+            await reader.read()
+            writer.close()
+
+        listening = await asyncio.start_server(tell, "127.0.0.1", 0)
         proxy = Proxy(Address(*listening.sockets[0].getsockname()), Trouble(5.0))
         await proxy.start(LOOPBACK)
         reader, writer = await asyncio.open_connection(proxy.address.host, proxy.address.port)
-        writer.write(b"never comes back")
-        await writer.drain()
-        while not proxy.accepted:
-            await asyncio.sleep(0.001)
+        writer.write(b"hello")
+        await asyncio.wait_for(has_come.wait(), WITHIN_S)
         began_s = time.monotonic()
         await proxy.close()
         assert await asyncio.wait_for(reader.read(), WITHIN_S) == b""
