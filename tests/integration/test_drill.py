@@ -25,6 +25,7 @@ from tests.worlds import World
 WITHIN_S = 90
 # The promises are judged elsewhere on quiet machines; here every other test may run beside it.
 PATIENT = ("--ready-within", "10s", "--p95-floor", "2s")
+QUICK = ("kill-worker", "kill-sidecar", "latency", "memory")  # these last as long as we like
 PATHS = ("hello.txt", "bytes.bin", "edge.bin", "big.bin", "maps/plain.geojson", "empty.bin")
 
 
@@ -46,14 +47,17 @@ def server(serve: Callable[..., Server], world: World) -> Server:
 
 def test_an_instance_survives_every_fault_and_the_report_says_so(server: Server, tmp_path: Path) -> None:
     before, sidecar = server.workers(), server.sidecar()
-    ended = drill(server, tmp_path, "--seconds", 14, *PATIENT, "--memory", "16MiB", "--error-rate", "0.05")
+    faults = [part for name in QUICK for part in ("--fault", name)]
+    ended = drill(
+        server, tmp_path, "--seconds", 14, *PATIENT, *faults, "--memory", "16MiB", "--error-rate", "0.05"
+    )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "PASSED" in ended.stdout
     assert sorted(os.listdir(tmp_path)) == sorted(FILES)
 
     report = told(tmp_path)
     injected = {fault["name"] for fault in report["faults"] if not fault["skipped"]}
-    assert injected >= {"kill-worker", "kill-sidecar", "latency", "memory"}
+    assert injected == set(QUICK)
     assert report["passed"]
     assert report["wrong"] == 0
     assert report["load"]["requests"] > 1000
@@ -67,6 +71,24 @@ def test_an_instance_survives_every_fault_and_the_report_says_so(server: Server,
     assert server.workers().keys() == before.keys()
     assert server.workers()[0] != before[0]
     assert server.sidecar() != sidecar
+
+
+def test_a_worker_that_hangs_is_replaced_or_the_report_says_why_not(
+    serve: Callable[..., Server], world: World, tmp_path: Path
+) -> None:
+    server = serve("--workers", 2, "--set", "workers.heartbeat_timeout=2s", *world.packs)
+    workers, is_killed = server.workers(), server.status()["heartbeat_timeout_s"] is not None
+    ended = drill(server, tmp_path, "--seconds", 12, "--fault", "stop-worker", *PATIENT)
+    (fault,) = told(tmp_path)["faults"]
+    if is_killed:
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert server.workers()[1] != workers[1]
+        assert fault["replaced_s"] < 10
+    else:
+        assert ended.returncode == 1, ended.stdout + ended.stderr
+        assert "at least one fault was injected" in ended.stdout
+        assert "workers.heartbeat_timeout" in fault["skipped"]
+        assert server.workers() == workers
 
 
 @contextmanager
@@ -112,7 +134,7 @@ def corrupting(to: Place) -> Iterator[Place]:
 def test_a_wrong_byte_fails_the_drill_before_anything_is_broken(server: Server, tmp_path: Path) -> None:
     workers = server.workers()
     with corrupting(server.assets) as liar:
-        ended = drill(server, tmp_path, "--seconds", 13, *PATIENT, "--assets", liar)
+        ended = drill(server, tmp_path, "--seconds", 6, "--fault", "kill-worker", *PATIENT, "--assets", liar)
     assert ended.returncode == 1, ended.stdout + ended.stderr
     assert "FAILED" in ended.stdout
     assert "does not hash to its ETag" in ended.stdout
