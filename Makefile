@@ -8,7 +8,7 @@ BOOTSTRAP := VENV='$(VENV)' PYTHON='$(PYTHON)' deploy/bootstrap.sh
 PYENV_BINS := $(subst $() ,:,$(wildcard $(HOME)/.pyenv/versions/3.1[0-3].*/bin))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fuzz bench tox clean
+.PHONY: help demo drill test lint fuzz bench soak tox clean
 
 help: ## list the targets
 	@awk -F ': ## ' '/^[a-z]+: ## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -16,6 +16,10 @@ help: ## list the targets
 demo: ## build a small world, serve it, prove it (ONCE=1 stops after the proof)
 	@$(BOOTSTRAP) demo
 	@$(BIN)/svc-edge demo $(if $(filter-out 0,$(ONCE)),--once)
+
+drill: ## break the demo under load and judge what clients saw (SECONDS=60); the report is in drill-report
+	@$(BOOTSTRAP) demo
+	@$(BIN)/svc-edge drill --demo --seconds $(or $(SECONDS),60)
 
 test: ## lint, types and every test
 	@$(BOOTSTRAP) test
@@ -35,6 +39,10 @@ fuzz: ## libFuzzer against the parser of requests (SECONDS=60); what fails is le
 bench: ## compare with nginx on this machine
 	@$(BOOTSTRAP) bench
 	$(BIN)/python -m bench
+
+soak: ## a long mixed load (MINUTES=30) that fails if memory, descriptors or threads grow
+	@$(BOOTSTRAP) test
+	$(BIN)/python -m tests.perf.soak --minutes $(or $(MINUTES),30)
 
 tox: ## the whole matrix, on each Python that is installed
 	@$(BOOTSTRAP) test

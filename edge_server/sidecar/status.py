@@ -10,6 +10,8 @@ import time
 from typing import Any
 
 from edge_server import __version__
+from edge_server.config.checks import WITHOUT_EFFECT
+from edge_server.config.schema import Config
 from edge_server.observe.readiness import missing
 from edge_server.roles import Brief
 from edge_server.shm.catalog import Catalog
@@ -48,6 +50,7 @@ class StatusReader:
             "stopping": board.is_stopping,
             "addresses": {"assets": assets, "admin": admin},
             "slots": board.slots,
+            "heartbeat_timeout_s": _heartbeat_timeout_s(self._brief.config),
             "workers": [each for each in processes if each["slot"] != SIDECAR_SLOT],
             "sidecars": [each for each in processes if each["slot"] == SIDECAR_SLOT],
             "packs": packs(self._brief.catalog),
@@ -73,6 +76,11 @@ class StatusReader:
             "rss_bytes": rss,
             "pss_bytes": pss,
         }
+
+
+def _heartbeat_timeout_s(config: Config) -> float | None:
+    """Return after how long a worker that does not beat is killed; None where nothing kills it."""
+    return None if "workers.heartbeat_timeout" in WITHOUT_EFFECT else config.workers.heartbeat_timeout
 
 
 def packs(catalog: Catalog) -> list[Status]:

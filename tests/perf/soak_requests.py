@@ -1,4 +1,4 @@
-"""A long mixed load, and what it does to the memory of the processes. Prints; judges nothing.
+"""A mixed load at full speed, and what it does to the memory of the processes. Prints; judges nothing.
 
     python -m tests.perf.soak_requests [REQUESTS]    a million unless told otherwise
 
@@ -37,7 +37,7 @@ def main(requests: int) -> None:
             [*COMMAND, *line, *map(str, world.packs)], stdout=subprocess.PIPE, text=True, env=environment()
         )
         try:
-            place = _wait_until_ready(process)
+            place = wait_until_ready(process)["bind_addr"]
             _run(place, script, requests // 20)
             before = _resident(process.pid)
             began_s = time.monotonic()
@@ -52,14 +52,14 @@ def main(requests: int) -> None:
         print(f"  {name:28} {before[name] / 1024:9,.0f} KiB before, {size / 1024:9,.0f} KiB after")
 
 
-def _wait_until_ready(process: subprocess.Popen[str]) -> str:
-    """Return where it listens; what it writes afterwards is read and dropped."""
+def wait_until_ready(process: subprocess.Popen[str]) -> dict[str, str]:
+    """Return its ready line; what it writes afterwards is read and dropped."""
     assert process.stdout is not None
     for line in process.stdout:
-        told = json.loads(line)
+        told: dict[str, str] = json.loads(line)
         if told["event"] == "ready":
             subprocess.Popen(["cat"], stdin=process.stdout, stdout=subprocess.DEVNULL)
-            return str(told["bind_addr"])
+            return told
     raise SystemExit("it did not become ready")
 
 

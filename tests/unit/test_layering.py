@@ -27,9 +27,10 @@ ALLOWED: dict[str, set[str]] = {
     "sidecar": {"errors", "config", "http", "packs", "shm", "observe", "roles", "guard"},
     "supervisor": {"errors", "config", "http", "packs", "shm", "observe", "roles"},
     "demo": {"errors", "packs"},
+    "drill": {"errors", "config"},
     "cli": {
         *("errors", "config", "http", "packs", "shm", "observe", "roles", "guard"),
-        *("worker", "sidecar", "supervisor", "demo"),
+        *("worker", "sidecar", "supervisor", "demo", "drill"),
     },
     "__main__": {"cli"},
     "__init__": set(),

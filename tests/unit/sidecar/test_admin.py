@@ -13,6 +13,7 @@ from edge_server.observe import logs, readiness
 from edge_server.roles import Brief
 from edge_server.shm.scoreboard import Field, Gate, Scoreboard
 from edge_server.sidecar import admin, main
+from edge_server.sidecar import status as status_module
 from edge_server.sidecar.admin import make_app
 from edge_server.sidecar.hashing import Hashing
 
@@ -152,6 +153,17 @@ def test_status_tells_what_runs_and_names_no_file(client: testing.TestClient, sc
     assert status["addresses"] == {"assets": "127.0.0.1:8080", "admin": "127.0.0.1:9909"}
     assert status["packs"] == client.simulate_get("/api/packs").json
     assert "/secret" not in answer.text
+
+
+@pytest.mark.parametrize(("without_effect", "told"), [((), 5.0), (("workers.heartbeat_timeout",), None)])
+def test_status_tells_whether_a_worker_that_hangs_is_killed(
+    client: testing.TestClient,
+    without_effect: tuple[str, ...],
+    told: float | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(status_module, "WITHOUT_EFFECT", without_effect)
+    assert client.simulate_get("/api/status").json["heartbeat_timeout_s"] == told
 
 
 def test_packs_are_told_with_their_sizes(client: testing.TestClient) -> None:

@@ -1,0 +1,71 @@
+"""Where an instance's admin plane is, as a command line says it, and asking it one question.
+
+Commands that look at a running instance share this. Reads only; one connection a question.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import Any
+
+import click
+
+from edge_server.config.addresses import Address, parse_address
+from edge_server.errors import ResourceError
+
+DEFAULT = "127.0.0.1:9909"
+
+_TIMEOUT_S = 5
+_MAX_ANSWER_BYTES = 64 << 20  # a million packs' worth of status; what is larger is no instance
+
+
+def parse_admin(value: str) -> Address:
+    """Return the address of ``HOST:PORT`` or ``http://HOST:PORT``.
+
+    An address of every interface is reached over the loopback.
+
+    Raises:
+        click.BadParameter: not of that form, or port 0, which nobody can be reached at.
+    """
+    try:
+        address = parse_address(value.strip().removeprefix("http://").rstrip("/"))
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r}: {error}; expected http://HOST:PORT") from error
+    if not address.port:
+        raise click.BadParameter(f"{value!r}: give the port of the ready line, not 0")
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
+    return Address(here, address.port)
+
+
+def admin_option(function: Any) -> Any:
+    """Give a command ``--admin``, which it is called with as an `Address`."""
+    return click.option(
+        "--admin",
+        callback=lambda ctx, param, value: parse_admin(value),
+        default=DEFAULT,
+        show_default=True,
+        metavar="URL",
+        help="The instance's admin plane (metrics_addr).",
+    )(function)
+
+
+def read_status(admin: Address) -> dict[str, Any]:
+    """Return what ``/api/status`` answers.
+
+    Raises:
+        ResourceError: nobody listens there, or it is not an instance of this service.
+    """
+    connection = http.client.HTTPConnection(admin.host, admin.port, timeout=_TIMEOUT_S)
+    try:
+        connection.request("GET", "/api/status")
+        document = json.loads(connection.getresponse().read(_MAX_ANSWER_BYTES))
+    except (OSError, http.client.HTTPException) as error:
+        raise ResourceError(f"no instance answers at {admin}: {error}") from error
+    except ValueError:
+        document = None
+    finally:
+        connection.close()
+    if not isinstance(document, dict) or document.get("service") != "svc-edge":
+        raise ResourceError(f"what answers at {admin} is not svc-edge")
+    return document
