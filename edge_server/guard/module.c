@@ -274,6 +274,7 @@ enum pressure { PRESSURE_ROOM = 1, PRESSURE_LATE = 2, PRESSURE_REPLAY = 4 };
 
 static struct {
     ev_check begin;
+    struct conn *last;     /* whose request was looked at last in this turn */
     int64_t began_ns;
     int64_t waited_ns;     /* the longest wait of a request in this turn; -1 where there was none */
     int64_t least_ns;      /* the least of these over the turns since it was last asked for; -1 for none */
@@ -302,6 +303,7 @@ static void turn_begins(struct ev_loop *loop, ev_check *watcher, int events) {
     if (turns.waited_ns >= 0 && (turns.least_ns < 0 || turns.waited_ns < turns.least_ns))
         turns.least_ns = turns.waited_ns;
     turns.waited_ns = -1;
+    turns.last = NULL;
     bool is_long_ago = turns.began_ns - turns.late_last_ns > turns.interval_ns;
     if (is_long_ago || (is_in_time && !turns.is_shedding)) {
         turns.late_since_ns = 0;
@@ -323,7 +325,9 @@ static PyObject *pressure(PyObject *self, PyObject *nothing) {
         return NULL;
     if (c->is_replay)
         return PyLong_FromLong(PRESSURE_REPLAY);
-    int64_t waited = turns.began_ns == 0 ? 0 : c->since_ns - turns.began_ns;
+    bool is_behind_itself = c == turns.last; /* pipelined: it has waited for nobody else */
+    int64_t waited = turns.began_ns == 0 || is_behind_itself ? 0 : c->since_ns - turns.began_ns;
+    turns.last = c;
     if (waited > turns.waited_ns)
         turns.waited_ns = waited;
     bool is_late = waited > turns.patience_ns;
