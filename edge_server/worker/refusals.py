@@ -1,4 +1,4 @@
-"""Refusals by admission: a whole answer that costs less than a hit, counted, and told in bounds.
+"""Refusals by admission: a whole answer that costs no more than a small hit, counted, and told in bounds.
 
 Process      a worker. The hit path calls `refuse` instead of the Falcon app, whose refusals look
              the same and cost several times as much.
