@@ -241,6 +241,16 @@ void repeat_stop(struct conn *c);
 void repeat_forget_file(struct file *file);
 void repeat_forget_all(void);
 
+/* pressing.c */
+enum pressure { PRESSURE_ROOM = 1, PRESSURE_LATE = 2, PRESSURE_REPLAY = 4 };
+
+void turns_watch(struct ev_loop *loop);
+enum pressure pressure_on(struct conn *c);
+bool is_pressed(struct conn *c);
+void pressure_set(unsigned room, int64_t patience_ns, int64_t interval_ns);
+bool is_shedding(void);
+int64_t take_least_wait(void);
+
 /* sweeping.c */
 void sweep_start(struct ev_loop *loop);
 void linger_begin(struct conn *c);
@@ -248,9 +258,7 @@ void linger_end(struct conn *c);
 
 /* module.c */
 void guard_tick(void);
-bool is_pressed(int64_t now);
 struct conn *answering(void);
-void turns_watch(struct ev_loop *loop);
 
 /* hooks.c: NULL, or what is wrong. */
 const char *hooks_install(void *function_of_bjoern);

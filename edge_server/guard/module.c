@@ -9,7 +9,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -214,81 +213,13 @@ static PyObject *arrived(PyObject *self, PyObject *nothing) {
     return c == NULL ? NULL : PyFloat_FromDouble((double)c->arrived_ns / 1e9);
 }
 
-/* Pressure: how long requests wait until it is their turn, and how many are being answered.
- *
- * A turn of the loop takes what was ready when it began, so a request has waited since then at
- * least. One that waited longer than `patience` is late. When requests have been late for an
- * interval and no turn between had none, late requests are to be shed, until an interval has
- * passed without any (after RFC 8289: one long wait is a spike, what matters is what stands).
- */
-enum pressure { PRESSURE_ROOM = 1, PRESSURE_LATE = 2, PRESSURE_REPLAY = 4 };
-
-static struct {
-    ev_check begin;
-    int64_t began_ns;
-    int64_t waited_ns;     /* the longest wait of a request in this turn; -1 where there was none */
-    int64_t least_ns;      /* the least of these over the turns since it was last asked for; -1 for none */
-    int64_t late_since_ns; /* when the first of a row of late requests was met; 0 while there is no row */
-    int64_t late_last_ns;
-    int64_t patience_ns, interval_ns;
-    unsigned room;
-    bool is_shedding;
-} turns = {.waited_ns = -1, .least_ns = -1, .patience_ns = INT64_MAX, .room = UINT_MAX};
-
-static void note_late(int64_t now) {
-    if (turns.late_since_ns == 0)
-        turns.late_since_ns = now;
-    turns.late_last_ns = now;
-    if (now - turns.late_since_ns > turns.interval_ns)
-        turns.is_shedding = true;
-}
-
-/* Before any request of a turn: what did the last one tell? One without requests tells nothing. */
-static void turn_begins(struct ev_loop *loop, ev_check *watcher, int events) {
-    (void)loop;
-    (void)watcher;
-    (void)events;
-    turns.began_ns = now_ns();
-    bool is_in_time = turns.waited_ns >= 0 && turns.waited_ns <= turns.patience_ns;
-    if (turns.waited_ns >= 0 && (turns.least_ns < 0 || turns.waited_ns < turns.least_ns))
-        turns.least_ns = turns.waited_ns;
-    turns.waited_ns = -1;
-    bool is_long_ago = turns.began_ns - turns.late_last_ns > turns.interval_ns;
-    if (is_long_ago || (is_in_time && !turns.is_shedding)) {
-        turns.late_since_ns = 0;
-        turns.is_shedding = false;
-    }
-}
-
-void turns_watch(struct ev_loop *loop) {
-    ev_check_init(&turns.begin, turn_begins);
-    ev_set_priority(&turns.begin, EV_MAXPRI);
-    ev_check_start(loop, &turns.begin);
-}
-
-/* What speaks against a request that is taken up at this time, and is counted as being answered. */
-static int pressure_on(int64_t now) {
-    int64_t waited = turns.began_ns == 0 ? 0 : now - turns.began_ns;
-    if (waited > turns.waited_ns)
-        turns.waited_ns = waited;
-    bool is_late = waited > turns.patience_ns;
-    if (is_late)
-        note_late(now);
-    bool is_crowded = guard.counters.states[CONN_BUSY] + guard.counters.states[CONN_PARKED] > turns.room;
-    return (is_crowded ? PRESSURE_ROOM : 0) | (is_late && turns.is_shedding ? PRESSURE_LATE : 0);
-}
-
-bool is_pressed(int64_t now) {
-    return pressure_on(now) != 0;
-}
-
 static PyObject *pressure(PyObject *self, PyObject *nothing) {
     (void)self;
     (void)nothing;
     struct conn *c = answering();
     if (c == NULL)
         return NULL;
-    return PyLong_FromLong(c->is_replay ? PRESSURE_REPLAY : pressure_on(c->since_ns));
+    return PyLong_FromLong((long)pressure_on(c));
 }
 
 static PyObject *press_at(PyObject *self, PyObject *args) {
@@ -297,9 +228,7 @@ static PyObject *press_at(PyObject *self, PyObject *args) {
     (void)self;
     if (!PyArg_ParseTuple(args, "Idd", &room, &patience_s, &interval_s))
         return NULL;
-    turns.room = room;
-    turns.patience_ns = ns(patience_s);
-    turns.interval_ns = ns(interval_s);
+    pressure_set(room, ns(patience_s), ns(interval_s));
     Py_RETURN_NONE;
 }
 
@@ -307,15 +236,13 @@ static PyObject *load(PyObject *self, PyObject *nothing) {
     (void)self;
     (void)nothing;
     return Py_BuildValue("IIN", guard.counters.states[CONN_BUSY], guard.counters.states[CONN_PARKED],
-                         PyBool_FromLong(turns.is_shedding));
+                         PyBool_FromLong(is_shedding()));
 }
 
 static PyObject *least_wait(PyObject *self, PyObject *nothing) {
     (void)self;
     (void)nothing;
-    int64_t least = turns.least_ns >= 0 ? turns.least_ns : turns.waited_ns > 0 ? turns.waited_ns : 0;
-    turns.least_ns = -1;
-    return PyFloat_FromDouble((double)least / 1e9);
+    return PyFloat_FromDouble((double)take_least_wait() / 1e9);
 }
 
 static PyObject *watch_socket(PyObject *self, PyObject *args) {

@@ -434,7 +434,7 @@ enum repeat repeat_try(struct conn *c, const char *in, size_t n, size_t *used) {
         return REPEAT_NO;
     enum conn_state before = c->state;
     conn_enter(c, CONN_BUSY);
-    enum repeat done = is_pressed(c->since_ns) ? REPEAT_NO : give(c, answer);
+    enum repeat done = is_pressed(c) ? REPEAT_NO : give(c, answer);
     if (done == REPEAT_NO)
         conn_enter(c, before);
     return done;

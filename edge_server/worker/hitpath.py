@@ -5,7 +5,7 @@ Owns         the cache of prepared answers.
 Budget       at most 1.3 times the CPU that nginx needs for the same 4 KiB answer;
              ``make bench`` measures it.
 
-What admission refuses (worker/admission.py) is answered here and at once, with less than a hit costs.
+What admission refuses (worker/admission.py) is answered here and at once, for about what a small hit costs.
 Most hits do not even come here: what was answered once is repeated by the guard (worker/repeats.py).
 It answers GET and HEAD under ``/edge/assets/`` whose entry is known. Everything else,
 refusals included, goes to the Falcon app, which finds the Rejection in the environment.

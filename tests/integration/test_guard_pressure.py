@@ -81,6 +81,14 @@ def test_of_the_requests_of_a_long_turn_those_are_shed_that_are_late_for_an_inte
     assert app.do("load")[2]
 
 
+def test_a_pipelined_request_does_not_wait_for_its_own_connection(app: GuardApp, stack: ExitStack) -> None:
+    (connection,) = connect(app, stack, 1)
+    for _ in range(8):
+        connection.send(pressed(ms=TURN_MS))
+    assert [connection.read().body for _ in range(8)] == [b"0"] * 8
+    assert not app.do("load")[2]
+
+
 def test_the_late_are_shed_until_there_was_none_for_an_interval(app: GuardApp, stack: ExitStack) -> None:
     first, *others = connect(app, stack, 9)
     ask_together(first, others)

@@ -47,6 +47,20 @@ def test_what_the_guard_refused_is_counted_by_reason(row: Row, monkeypatch: pyte
     assert tally.outcome("other", "other", 400).requests == 3
 
 
+def test_what_else_is_due_is_done_before_the_counts_are_folded(row: Row) -> None:
+    order: list[str] = []
+
+    class NotedTally(Tally):
+        def fold(self) -> None:
+            order.append("fold")
+
+    beats = [lambda: order.append("first"), lambda: order.append("second")]
+    tick = Tick(row, NotedTally(), AccessLog(0), no_drain, no_end, beats)
+    tick()
+    tick()
+    assert order == ["first", "second", "fold"] * 2
+
+
 def test_a_tick_that_fails_neither_raises_nor_stops_the_next_one(row: Row) -> None:
     class BrokenTally(Tally):
         folds = 0
