@@ -14,6 +14,7 @@ import yaml
 from edge_server.config.problems import DocumentError, join_key
 
 MAX_DEPTH = 32
+_HINT_CHARS = 500  # of a line; what follows is not looked at for a hint
 
 
 def parse_yaml(text: str) -> tuple[object, dict[str, int]]:
@@ -29,6 +30,8 @@ def parse_yaml(text: str) -> tuple[object, dict[str, int]]:
         mark = error.problem_mark
         line = None if mark is None else mark.line + 1
         what = error.problem or error.context
+        if "nesting depth" in str(what):  # newer releases count too
+            raise DocumentError("nested too deeply", line) from error
         raise DocumentError(f"not YAML: {what}{_quoting_hint(text, line)}", line) from error
     except yaml.YAMLError as error:
         raise DocumentError(f"not YAML: {error}".splitlines()[0]) from error
@@ -36,7 +39,7 @@ def parse_yaml(text: str) -> tuple[object, dict[str, int]]:
 
 def _quoting_hint(text: str, line: int | None) -> str:
     source = text.splitlines()[line - 1 : line] if line else []
-    if source and re.search(r"(?:[:,\[]|^\s*-)\s*[*&%@`\[][^\s,]*[:.*/]", source[0]):
+    if source and re.search(r"(?:[:,\[]|^\s*-)\s*[*&%@`\[][^\s,]*[:.*/]", source[0][:_HINT_CHARS]):
         return "; values that begin with * & % @ or [ need quotes"
     return ""
 

@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 from edge_server import __version__
 from edge_server.http.reasons import REASONS
 from edge_server.observe.metrics import ASSETS, COMPONENTS, DECLARED, GAUGE, metrics
+from edge_server.shm.reload_record import Result
 from edge_server.shm.scoreboard import SIDECAR_SLOT, Field, Row, Scoreboard, WorkerState
 
 _LIVE = (WorkerState.STARTING, WorkerState.SERVING, WorkerState.DRAINING)
@@ -107,6 +108,7 @@ class _Gauges(Collector):
 
     def _samples(self) -> dict[str, list[tuple[tuple[Any, ...], float]]]:
         board = self._scoreboard
+        reloads = board.reloads.read()
         live = [row for row in board.rows() if row.state in _LIVE]
         workers = [row for row in live if row.slot != SIDECAR_SLOT]
         assets = _inflight(workers)
@@ -125,6 +127,8 @@ class _Gauges(Collector):
                 ((slot,), sum(row.get(Field.PARKED) for row in rows)) for slot, rows in by_slot if rows
             ],
             "edge_generation": [((), board.generation)],
+            "edge_config_last_reload_successful": [((), reloads.result is not Result.FAILED)],
+            "edge_config_last_reload_success_timestamp_seconds": [((), reloads.success_unix_ns / 1e9)],
             "edge_ready": [((), not board.missing_gates)],
             "edge_build_info": [(self._build, 1)],
         }

@@ -25,6 +25,7 @@ import psutil
 import pytest
 
 from edge_server.config.addresses import Address
+from edge_server.config.load import Loaded
 from edge_server.config.schema import Admin, Config, Edge, PackSource, Workers
 from edge_server.errors import EdgeError
 from edge_server.roles import Brief, Roles
@@ -107,7 +108,8 @@ def main(asked: dict[str, Any]) -> int:
     if asked.get("slow_boot"):
         supervisor_main._import_for_children = lambda: time.sleep(30)
     try:
-        return serve(config, Roles(worker=WORKERS[asked.get("role", "lives")], sidecar=lives), ["a warning"])
+        roles = Roles(worker=WORKERS[asked.get("role", "lives")], sidecar=lives)
+        return serve(config, roles, lambda: Loaded(config, {}), ["a warning"])
     except EdgeError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -447,15 +449,12 @@ def test_an_instance_that_starts_drained_is_up_and_not_ready(
     eventually(lambda: [event["ready"] for event in running.events("ready_changed")] == [1], within=0.5)
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1], ids=["SIGHUP", "SIGUSR1"])
-def test_signals_for_later_change_nothing(start: Callable[..., Running], number: signal.Signals) -> None:
+def test_logs_that_have_no_file_are_not_opened_again_and_that_is_said(start: Callable[..., Running]) -> None:
     running = start()
     running.wait_ready()
     before = running.children()
-    running.process.send_signal(number)
-    if number is signal.SIGHUP:
-        eventually(lambda: running.events("reload"))
-        assert "untouched" in running.events("reload")[0]["reason"]
+    running.process.send_signal(signal.SIGUSR1)
+    eventually(lambda: [event for event in running.events("reload") if "no file" in event["reason"]])
     assert running.ask()[0] in (0, 1)
     assert running.children() == before
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from edge_server import guard
+from edge_server.guard.drain import Drain
 from edge_server.observe.logs import AccessLog
 from edge_server.observe.tally import Tally
 from edge_server.shm.scoreboard import Field, Row
-from edge_server.worker.drain import Drain
 from edge_server.worker.tick import Tick
 
 STATES = {"fresh": 1, "head": 2, "body": 3, "busy": 4, "parked": 5, "idle": 6, "linger": 7}
