@@ -29,6 +29,10 @@ COMMANDS = {
     "pack": ("edge_server.cli.pack:pack", "Look into packs and verify them."),
     "drain": ("edge_server.cli.drain:drain", "Take a running instance out of rotation."),
     "undrain": ("edge_server.cli.drain:undrain", "Put it back."),
+    "reload": (
+        "edge_server.cli.reload:command",
+        "Have a running instance take new settings and packs.",
+    ),
     "doctor": ("edge_server.cli.doctor:command", "Check this machine and say what to do."),
     "demo": ("edge_server.cli.demo:command", "Build a small world and serve it."),
     "version": ("edge_server.cli.version:command", "Print versions."),
