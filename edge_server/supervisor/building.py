@@ -88,6 +88,11 @@ class Build:
         return self._channel.fileno()
 
     @property
+    def is_reaped(self) -> bool:
+        """Whether it has been reaped."""
+        return self._code is not None
+
+    @property
     def is_over(self) -> bool:
         """Whether it has been reaped and all that it sent has come."""
         return self._code is not None and self._channel.fileno() < 0

@@ -126,7 +126,8 @@ class Reload:
 
     def builders(self) -> list[int]:
         """Return the pids of builders that have not been reaped."""
-        return [build.pid for build in (self._build, self._abandoned) if build is not None]
+        builds = (self._build, self._abandoned)
+        return [build.pid for build in builds if build is not None and not build.is_reaped]
 
     def _begin(self, now_s: float) -> None:
         reason, self._wanted = self._wanted, ""

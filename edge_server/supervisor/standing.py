@@ -62,7 +62,8 @@ class Standing:
 
     def tell_reloading(self) -> None:
         """Tell the service manager that a reload has begun."""
-        self._notifier.reloading("reloading", time.monotonic())
+        if self._is_up:
+            self._notifier.reloading("reloading", time.monotonic())
 
     def tell_reloaded(self) -> None:
         """Tell the service manager that it is over."""
