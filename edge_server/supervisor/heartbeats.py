@@ -9,7 +9,7 @@ the supervisor itself last came back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from edge_server.shm.scoreboard import Field, Scoreboard
 from edge_server.supervisor.slots import Process, Stage
@@ -25,17 +25,15 @@ class Heartbeats:
         self._board = board
         self._last_look_s = self._since_s = now_s
 
-    def silent(self, processes: Iterable[Process], timeout_s: float, now_s: float) -> Iterator[Process]:
-        """Yield the processes that have not beaten for `timeout_s`, each as often as it is asked."""
+    def ages_s(self, processes: Iterable[Process], now_s: float) -> list[float]:
+        """Return for how long each process has been silent; one that starts has its grace deducted."""
         if now_s - self._last_look_s > GAP_S:
             self._since_s = now_s
         self._last_look_s = now_s
-        for process in processes:
-            allowed_s = timeout_s + (START_GRACE_S if process.stage is Stage.STARTING else 0.0)
-            if now_s - max(self._since_s, self._beat_s(process)) > allowed_s:
-                yield process
+        return [now_s - max(self._since_s, self._beat_s(process)) for process in processes]
 
     def _beat_s(self, process: Process) -> float:
-        """Return when a process last beat, its birth included."""
+        """Return when a process last beat, its birth included; with its grace if it starts."""
         row = self._board.row(process.row)
-        return max(process.born_s, row.get(Field.BEAT_NS) / 1e9 if row.pid == process.pid else 0.0)
+        beat_s = max(process.born_s, row.get(Field.BEAT_NS) / 1e9 if row.pid == process.pid else 0.0)
+        return beat_s + (START_GRACE_S if process.stage is Stage.STARTING else 0.0)

@@ -34,11 +34,13 @@ from edge_server.supervisor.replacing import Replacer
 from edge_server.supervisor.signals import STOP_SIGNALS, SignalQueue, name_of
 from edge_server.supervisor.slots import Process, Slot, SlotState, Stage
 from edge_server.supervisor.standing import Standing
+from edge_server.supervisor.starvation import Starvation
 from edge_server.supervisor.stopping import GRACE_S, Stopping, close_entrance, tell
 from edge_server.supervisor.watching import Watch
 
 BUSY_PERIOD_MS = 5  # while a process starts or stops
 QUIET_PERIOD_MS = 100
+STARVED_TIMES = 4  # the heartbeat timeout of a process that is not let run
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ class Supervisor:
             board, self._workers, self._sidecar, notifier, listeners.addresses, instance.began_s
         )
         self._heartbeats = Heartbeats(board, time.monotonic())
+        self._starvation = Starvation()
         duties = Duties(self._start_build, self._standing.tell_reloading, self._serve)
         replacer = Replacer(self._slots, self._asks)
         self._reload = Reload(board, self._generations, first, replacer, duties)
@@ -223,15 +226,23 @@ class Supervisor:
         """Kill who does not beat, and who holds a place that another one waits for."""
         now_s = time.monotonic()
         workers = self._reload.serving.config.workers
-        processes = [process for slot in self._slots for process in slot.processes()]
-        for process in self._heartbeats.silent(processes, workers.heartbeat_timeout, now_s):
-            self._kill(process, f"no heartbeat for {workers.heartbeat_timeout:g} s: killed")
+        self._kill_stuck(workers.heartbeat_timeout, now_s)
         for slot in self._slots:
             if not slot.is_blocked:
                 self._blocked_since_s.pop(slot.number, None)
             since_s = self._blocked_since_s.setdefault(slot.number, now_s) if slot.is_blocked else now_s
             if slot.leaving is not None and now_s - since_s > workers.drain_timeout + GRACE_S:
                 self._kill(slot.leaving, "drain timeout, and a successor needs its place: killed")
+
+    def _kill_stuck(self, timeout_s: float, now_s: float) -> None:
+        processes = [process for slot in self._slots for process in slot.processes()]
+        ages_s = self._heartbeats.ages_s(processes, now_s)
+        quiet = [process for process, age_s in zip(processes, ages_s, strict=True) if age_s > timeout_s / 2]
+        self._starvation.look(quiet)
+        for process, age_s in zip(processes, ages_s, strict=True):
+            allowed_s = timeout_s * (STARVED_TIMES if self._starvation.holds(process) else 1)
+            if age_s > allowed_s:
+                self._kill(process, f"no heartbeat for {allowed_s:g} s: killed")
 
     def _kill(self, process: Process, reason: str) -> None:
         if process.pid not in self._killed:
