@@ -34,7 +34,7 @@ from edge_server.supervisor.replacing import Replacer
 from edge_server.supervisor.signals import STOP_SIGNALS, SignalQueue, name_of
 from edge_server.supervisor.slots import Process, Slot, SlotState, Stage
 from edge_server.supervisor.standing import Standing
-from edge_server.supervisor.starvation import Starvation
+from edge_server.supervisor.starvation import QUIET_S, Starvation
 from edge_server.supervisor.stopping import GRACE_S, Stopping, close_entrance, tell
 from edge_server.supervisor.watching import Watch
 
@@ -237,10 +237,10 @@ class Supervisor:
     def _kill_stuck(self, timeout_s: float, now_s: float) -> None:
         processes = [process for slot in self._slots for process in slot.processes()]
         ages_s = self._heartbeats.ages_s(processes, now_s)
-        quiet = [process for process, age_s in zip(processes, ages_s, strict=True) if age_s > timeout_s / 2]
-        self._starvation.look(quiet)
+        quiet = [process for process, age_s in zip(processes, ages_s, strict=True) if age_s > QUIET_S]
+        self._starvation.look(quiet, now_s)
         for process, age_s in zip(processes, ages_s, strict=True):
-            allowed_s = timeout_s * (STARVED_TIMES if self._starvation.holds(process) else 1)
+            allowed_s = timeout_s * (STARVED_TIMES if self._starvation.holds(process, now_s) else 1)
             if age_s > allowed_s:
                 self._kill(process, f"no heartbeat for {allowed_s:g} s: killed")
 

@@ -18,31 +18,33 @@ from edge_server.observe.logs import log
 from edge_server.supervisor import pinning
 from edge_server.supervisor.slots import Process
 
-RAN_NS = 5_000_000  # who has run for so long between two looks was let run
+QUIET_S = 0.5  # a process that has not beaten for so long is suspicious
+WAITED_S = 0.5  # and starves if it was suspicious for so long ...
+RAN_NS = 5_000_000  # ... and has run for less
 
 
 class Starvation:
     """Knows which of the processes that are suspiciously silent are only not let run."""
 
     def __init__(self) -> None:
-        self._ran_ns: dict[int, int] = {}  # by pid, when it became suspicious
+        self._ran_ns: dict[int, tuple[float, int]] = {}  # by pid, when it became suspicious
         self._freed: set[int] = set()
 
-    def look(self, suspicious: Collection[Process]) -> None:
+    def look(self, suspicious: Collection[Process], now_s: float) -> None:
         """Take note of who is suspicious now, and free those that starve of their pinning."""
         pids = {process.pid for process in suspicious}
-        self._ran_ns = {pid: ran_ns for pid, ran_ns in self._ran_ns.items() if pid in pids}
+        self._ran_ns = {pid: before for pid, before in self._ran_ns.items() if pid in pids}
         self._freed &= pids
         for process in suspicious:
             if process.pid not in self._ran_ns:
-                self._ran_ns[process.pid] = ran_ns(process.pid)
-            elif self.holds(process):
+                self._ran_ns[process.pid] = (now_s, ran_ns(process.pid))
+            elif self.holds(process, now_s):
                 self._free(process)
 
-    def holds(self, process: Process) -> bool:
-        """Whether a process has wanted to run ever since it became suspicious, and was not let."""
-        before_ns = self._ran_ns.get(process.pid)
-        if before_ns is None or not is_runnable(process.pid):
+    def holds(self, process: Process, now_s: float) -> bool:
+        """Whether a process wants to run and was not let since it became suspicious."""
+        since_s, before_ns = self._ran_ns.get(process.pid, (now_s, 0))
+        if now_s - since_s < WAITED_S or not is_runnable(process.pid):
             return False
         return ran_ns(process.pid) - before_ns < RAN_NS
 

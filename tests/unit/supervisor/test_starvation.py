@@ -13,7 +13,7 @@ import pytest
 
 from edge_server.supervisor import starvation
 from edge_server.supervisor.slots import Process
-from edge_server.supervisor.starvation import RAN_NS, Starvation, is_runnable, ran_ns, unpin
+from edge_server.supervisor.starvation import RAN_NS, WAITED_S, Starvation, is_runnable, ran_ns, unpin
 
 CPUS = sorted(os.sched_getaffinity(0))
 
@@ -45,11 +45,11 @@ def process(pid: int) -> Process:
 
 def test_one_that_spins_is_let_run(spinning: int) -> None:
     starved = Starvation()
-    starved.look([process(spinning)])
+    starved.look([process(spinning)], 0.0)
     before_ns = ran_ns(spinning)
     eventually(lambda: ran_ns(spinning) - before_ns > 2 * RAN_NS)
     assert is_runnable(spinning)
-    assert not starved.holds(process(spinning))
+    assert not starved.holds(process(spinning), WAITED_S)
 
 
 def test_one_that_waits_or_is_stopped_wants_no_cpu(sleeping: int, spinning: int) -> None:
@@ -57,10 +57,10 @@ def test_one_that_waits_or_is_stopped_wants_no_cpu(sleeping: int, spinning: int)
     os.kill(spinning, signal.SIGSTOP)
     eventually(lambda: not is_runnable(spinning))
     starved = Starvation()
-    for _ in range(2):
-        starved.look([process(sleeping), process(spinning)])
-    assert not starved.holds(process(sleeping))
-    assert not starved.holds(process(spinning))
+    for now_s in (0.0, WAITED_S):
+        starved.look([process(sleeping), process(spinning)], now_s)
+    assert not starved.holds(process(sleeping), WAITED_S)
+    assert not starved.holds(process(spinning), WAITED_S)
 
 
 def test_one_that_is_not_let_run_is_no_longer_pinned(spinning: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,9 +68,11 @@ def test_one_that_is_not_let_run_is_no_longer_pinned(spinning: int, monkeypatch:
     eventually(lambda: is_runnable(spinning))
     monkeypatch.setattr(starvation, "ran_ns", lambda pid: 7)
     starved = Starvation()
-    starved.look([process(spinning)])
-    starved.look([process(spinning)])
-    assert starved.holds(process(spinning))
+    starved.look([process(spinning)], 0.0)
+    starved.look([process(spinning)], WAITED_S - 0.01)
+    assert os.sched_getaffinity(spinning) == {CPUS[0]}
+    starved.look([process(spinning)], WAITED_S)
+    assert starved.holds(process(spinning), WAITED_S)
     assert sorted(os.sched_getaffinity(spinning)) == CPUS
 
 
@@ -79,9 +81,9 @@ def test_one_that_has_beaten_again_is_not_suspicious_any_more(
 ) -> None:
     monkeypatch.setattr(starvation, "ran_ns", lambda pid: 7)
     starved = Starvation()
-    starved.look([process(spinning)])
-    starved.look([])
-    assert not starved.holds(process(spinning))
+    starved.look([process(spinning)], 0.0)
+    starved.look([], 1.0)
+    assert not starved.holds(process(spinning), 2.0)
 
 
 def test_nothing_is_known_of_a_process_that_is_gone() -> None:
