@@ -138,8 +138,9 @@ class Supervisor:
 
     def _is_busy(self) -> bool:
         """Whether something is about to happen that only the scoreboard tells."""
-        at_rest = (SlotState.SERVING, SlotState.BACKOFF)
-        return self._stopping is not None or any(slot.state not in at_rest for slot in self._slots)
+        return self._stopping is not None or not all(
+            slot.is_settled or slot.state is SlotState.BACKOFF for slot in self._slots
+        )
 
     def _act_on_signals(self) -> bool:
         """Act on what has arrived; return whether to exit at once."""

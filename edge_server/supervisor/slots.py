@@ -109,9 +109,13 @@ class Process:
         born_s: when it was forked.
         generation: what it serves.
         has_served: whether it ever reached SERVING.
+        has_let_go: whether it takes no new connection any more.
     """
 
-    __slots__ = ("born_s", "generation", "has_served", "identity", "letter", "pid", "row", "slot", "stage")
+    __slots__ = (
+        *("born_s", "generation", "has_let_go", "has_served", "identity", "letter", "pid", "row"),
+        *("slot", "stage"),
+    )
 
     def __init__(
         self, slot: int, letter: str, row: int, pid: int, born_s: float, generation: int = 1
@@ -125,6 +129,7 @@ class Process:
         self.generation = generation
         self.stage = Stage.STARTING
         self.has_served = False
+        self.has_let_go = False
 
     def on(self, event: Event) -> bool:
         """Let an event happen; return whether it meant anything."""
@@ -136,7 +141,8 @@ class Process:
         return True
 
     def heed(self, told: WorkerState) -> bool:
-        """Follow what the process says in its row; return whether that changed anything."""
+        """Follow what the process says in its row; return whether that changed its stage."""
+        self.has_let_go |= told in (WorkerState.DRAINING, WorkerState.STOPPED)
         event = _TOLD_BY_ROW.get(told)
         return event is not None and self.on(event)
 
@@ -182,8 +188,9 @@ class Slot:
 
     @property
     def is_settled(self) -> bool:
-        """Whether one process serves and no successor of it is wanted."""
-        return self.state is SlotState.SERVING and not self._wants_successor
+        """Whether one process takes all new connections, and no successor of it is wanted."""
+        is_alone = self.leaving is None or self.leaving.has_let_go
+        return self.state is SlotState.SERVING and is_alone and not self._wants_successor
 
     @property
     def is_blocked(self) -> bool:

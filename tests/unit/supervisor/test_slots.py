@@ -286,6 +286,8 @@ def test_once_the_successor_serves_the_old_one_leaves() -> None:
     old, new = replaced(slot)
     slot.heed(new, W.SERVING, 5.5)
     assert (slot.current, slot.leaving, slot.coming) == (new, old, None)
+    assert not slot.is_settled, "the old one may still take connections"
+    slot.heed(old, W.DRAINING, 5.6)
     assert slot.is_settled
     slot.lose(old, 7.0)
     assert list(slot.processes()) == [new]
