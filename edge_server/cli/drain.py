@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -46,7 +47,7 @@ def undrain(given: CommandLine) -> None:
 
 
 def _ask(config: Config, *, is_wanted: bool) -> None:
-    answer = _post(config, "/api/drain" if is_wanted else "/api/undrain")
+    answer = post(config, "/api/drain" if is_wanted else "/api/undrain")
     if answer.status == 202 and not is_wanted:
         raise AskError("asked, and it drains on: is admin.drain_file still there?")
     if answer.status != 200:
@@ -54,33 +55,54 @@ def _ask(config: Config, *, is_wanted: bool) -> None:
     click.echo("draining" if json.loads(answer.body)["draining"] else "not draining")
 
 
-class _Answer(NamedTuple):
+class Answer(NamedTuple):
+    """What the admin plane has answered; `reason` is that of a refusal."""
+
     status: int
     reason: str
     body: bytes
 
 
-def _post(config: Config, path: str) -> _Answer:
-    host, port = _reachable(config.metrics_addr)
+def post(config: Config, path: str) -> Answer:
+    """Return the answer to a POST, with the token if there is one.
+
+    Raises:
+        ResourceError: no instance answers.
+    """
+    return ask(config, "POST", path, {"Content-Length": "0", **token(config.admin.token_file)})
+
+
+def ask(config: Config, method: str, path: str, headers: Mapping[str, str]) -> Answer:
+    """Return the answer of the admin plane that `config` names.
+
+    Raises:
+        ResourceError: no instance answers.
+    """
+    host, port = reachable(config.metrics_addr)
     connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
     try:
-        connection.request("POST", path, headers={"Content-Length": "0", **_token(config.admin.token_file)})
+        connection.request(method, path, headers=dict(headers))
         response = connection.getresponse()
-        return _Answer(response.status, response.getheader("X-Reason", ""), response.read(_MAX_ANSWER_BYTES))
+        return Answer(response.status, response.getheader("X-Reason", ""), response.read(_MAX_ANSWER_BYTES))
     except (OSError, http.client.HTTPException) as error:
         raise ResourceError(f"no instance answers at {config.metrics_addr}: {error}") from error
     finally:
         connection.close()
 
 
-def _reachable(address: Address) -> tuple[str, int]:
+def reachable(address: Address) -> tuple[str, int]:
     """Return where an instance that listens on `address` is reached from here."""
     if not address.port:
         raise click.UsageError("metrics_addr has port 0; give the one in the ready line: --metrics HOST:PORT")
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host), address.port
 
 
-def _token(path: str | None) -> dict[str, str]:
+def token(path: str | None) -> dict[str, str]:
+    """Return the field that carries the token in a file; none without a file.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
     if path is None:
         return {}
     try:

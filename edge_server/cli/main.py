@@ -30,6 +30,10 @@ COMMANDS = {
     "status": ("edge_server.cli.status:command", "Show how a running instance is."),
     "drain": ("edge_server.cli.drain:drain", "Take a running instance out of rotation."),
     "undrain": ("edge_server.cli.drain:undrain", "Put it back."),
+    "reload": (
+        "edge_server.cli.reload:command",
+        "Have a running instance take new settings and packs.",
+    ),
     "doctor": ("edge_server.cli.doctor:command", "Check this machine and say what to do."),
     "drill": ("edge_server.cli.drill:drill", "Break a running instance under load, and judge."),
     "demo": ("edge_server.cli.demo:command", "Build a small world and serve it."),

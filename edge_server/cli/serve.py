@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -25,8 +27,8 @@ def command(paths: tuple[str, ...], given: CommandLine) -> int:
     """
     gc.disable()  # until the fork: what is imported stays, and looking through it costs a tenth of the start
     _refuse_misplaced_command(paths)
-    loaded = given.with_packs(paths).load(to_serve=True)
-    return supervise(loaded)
+    load = partial(given.with_packs(paths).load, to_serve=True)
+    return supervise(load(), load)
 
 
 def _refuse_misplaced_command(paths: tuple[str, ...]) -> None:
@@ -38,8 +40,12 @@ def _refuse_misplaced_command(paths: tuple[str, ...]) -> None:
             raise click.UsageError(f"The command comes first: svc-edge {path} ...")
 
 
-def supervise(loaded: Loaded) -> int:
-    """Run the supervisor with the entry points of worker and sidecar; return its exit code."""
+def supervise(loaded: Loaded, load: Callable[[], Loaded]) -> int:
+    """Run the supervisor with the entry points of worker and sidecar; return its exit code.
+
+    Args:
+        load: gives what a reload is to serve, from the same flags, environment and file.
+    """
     # Read when numpy is loaded: its BLAS would start a thread for each other CPU, before the fork.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
@@ -49,4 +55,4 @@ def supervise(loaded: Loaded) -> int:
     from edge_server.worker import main as worker
 
     roles = Roles(worker=worker.run, sidecar=sidecar.run)
-    return supervisor.serve(loaded.config, roles, warnings=loaded.warnings)
+    return supervisor.serve(loaded.config, roles, load, warnings=loaded.warnings)

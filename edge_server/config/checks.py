@@ -17,11 +17,8 @@ from edge_server.config.schema import DERIVED, Config, PackSource
 
 # Keys, and sections with a final dot, that are checked and that nothing obeys yet.
 WITHOUT_EFFECT = (
-    "edge.watch",
     "edge.allow",
     "edge.origins",
-    "workers.heartbeat_timeout",
-    "workers.max_requests",
     "fill.",
     "retry.",
     "cas.",

@@ -132,7 +132,7 @@ DECLARED = (
     Declared(
         "service_restarts_total",
         COUNTER,
-        "Processes replaced because they ended without being told to.",
+        "Processes that ended without being told to, or were killed as they were stuck.",
         (("component", ", ".join(f"`{component}`" for component in COMPONENTS)),),
     ),
     Declared("edge_worker_up", GAUGE, "1 while a worker of the slot takes requests, else 0.", (_SLOT,)),
@@ -143,6 +143,16 @@ DECLARED = (
         (_SLOT,),
     ),
     Declared("edge_generation", GAUGE, "Number of the configuration, with its packs, that is being served."),
+    Declared(
+        "edge_config_last_reload_successful",
+        GAUGE,
+        "0 if the last reload failed and the generation before it is served on, else 1.",
+    ),
+    Declared(
+        "edge_config_last_reload_success_timestamp_seconds",
+        GAUGE,
+        "When a configuration was last taken over, by the start or a reload; Unix time.",
+    ),
     Declared("edge_ready", GAUGE, "1 while every readiness gate holds, else 0; /readyz names the missing."),
     Declared(
         "edge_build_info",

@@ -86,6 +86,17 @@ class Ledger:
         words[Head.MAGIC] = MAGIC
         return cls(segment)
 
+    def successor(self, name: str) -> Ledger:
+        """Return a ledger for another rate, in which only the dropped connections are counted already.
+
+        Raises:
+            ResourceError: the segment cannot be created.
+        """
+        made = Ledger.create(self.workers, name)
+        for index in range(len(LETTERS) * self.workers):
+            made.row(index)[Field.DROPPED] = self.row(index)[Field.DROPPED]
+        return made
+
     def row(self, index: int) -> memoryview:
         """Return the 16 u64 of the identity that has this index in the scoreboard."""
         start = (1 + index) * _WORDS

@@ -1,8 +1,9 @@
 """The catalog: from a path or a tile to the bytes that answer it.
 
-Process      built by the supervisor once a generation, before the fork; read by all.
+Process      built once a generation: the first by the supervisor before it forks, later ones by a
+             builder child, from which the supervisor adopts them; read by all.
 Memory       one sealed segment of columns (below) and the digests beside it; the few
-             objects a pack needs for itself (name, TileJSON) are inherited with the fork.
+             objects a pack needs for itself (name, TileJSON) are its manifest, inherited by fork.
 Consistency  nobody writes after `build` returns: the views handed out are read-only.
 Lifetime     closed by each process that leaves it, unlinked by the supervisor.
 
@@ -22,7 +23,8 @@ import os
 import threading
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +45,7 @@ _HEADER_WORDS = 16
 _NO_FILE_WORD = 0xFFFFFFFF
 _INLINE, _ARCHIVE = 1, 2
 _HASH_BLOCK_BYTES = 1 << 20
+_TILE_COLUMNS = ("first_ids", "run_lengths", "offsets", "lengths")
 _ALIGN_BYTES = 64
 
 
@@ -69,6 +72,26 @@ class CatalogEntry(NamedTuple):
     is_archive: bool
     is_inline: bool
     variants: tuple[tuple[str, int], ...]
+
+
+class Manifest(NamedTuple):
+    """What a process must be handed besides the segments to read a catalog; it can be pickled.
+
+    Attributes:
+        name: of the segment of columns; the digests' name follows from it.
+        columns: where each column begins in bytes, what it measures, and its memoryview code.
+        tilesets: each without its columns, with its file and its first digest row.
+        archives: the files whose descriptors belong to it, in the order in which they are passed.
+    """
+
+    name: str
+    generation: int
+    columns: dict[str, tuple[int, int, str]]
+    mask: int
+    media_types: tuple[str, ...]
+    tilesets: tuple[tuple[TileSet, int, int], ...]
+    packs: tuple[PackSummary, ...]
+    archives: tuple[int, ...]
 
 
 class TileView:
@@ -121,31 +144,26 @@ class TileView:
 
 
 class Catalog:
-    """All packs of one generation. Made by `build` only."""
+    """All packs of one generation. Made by `build`, or by `adopt` of what another process built."""
 
     def __init__(
-        self,
-        segment: Segment,
-        columns: Mapping[str, memoryview],
-        digests: Digests,
-        *,
-        generation: int,
-        mask: int,
-        media_types: Sequence[str],
-        tilesets: Mapping[str, TileView],
-        packs: tuple[PackSummary, ...],
-        descriptors: Mapping[int, int],
+        self, manifest: Manifest, segment: Segment, digests: Digests, descriptors: Sequence[int]
     ) -> None:
-        self.generation = generation
-        self.packs = packs
+        sealed = segment.buf.toreadonly()
+        columns = {key: _view(sealed, *place) for key, place in manifest.columns.items()}
+        self.manifest = manifest
+        self.generation = manifest.generation
+        self.packs = manifest.packs
         self.digests = digests
-        self.tilesets = tilesets
-        self.descriptors = descriptors
+        self.tilesets = {
+            tiles.name: TileView(tiles, file, first_row, [columns[key] for key in _tile_columns(tiles.name)])
+            for tiles, file, first_row in manifest.tilesets
+        }
+        self.descriptors = dict(zip(manifest.archives, descriptors, strict=True))
         self.entries = len(columns["entry_offset"])
         self._segment = segment
         self._columns = columns
-        self._media_types = media_types
-        self.find = bind_find(columns["table_hash"], columns["table_entry"], mask, self.path_bytes)
+        self.find = bind_find(columns["table_hash"], columns["table_entry"], manifest.mask, self.path_bytes)
 
     @classmethod
     def build(cls, packs: Sequence[Pack], *, generation: int, name: str) -> Catalog:
@@ -159,6 +177,23 @@ class Catalog:
             ResourceError: there is no room in /dev/shm.
         """
         return _Builder(packs, generation).build(name)
+
+    @classmethod
+    def adopt(cls, manifest: Manifest, descriptors: Sequence[int]) -> Catalog:
+        """Return the catalog that a child of this process has built, and is its owner from now on.
+
+        Args:
+            descriptors: of ``manifest.archives``, owned by the catalog once this returns.
+
+        Raises:
+            ResourceError: its segments are gone.
+        """
+        segment = Segment.adopt(manifest.name)
+        try:
+            return cls(manifest, segment, Digests.adopt(_digests_name(manifest.name)), descriptors)
+        except BaseException:
+            segment.close()
+            raise
 
     def path_bytes(self, index: int) -> bytes:
         """Return the path of an entry, UTF-8."""
@@ -180,7 +215,7 @@ class Catalog:
             file=NO_FILE if is_inline else columns["entry_file"][index],
             offset=columns["entry_offset"][index],
             length=columns["entry_length"][index],
-            media_type=self._media_types[columns["entry_type"][index]],
+            media_type=self.manifest.media_types[columns["entry_type"][index]],
             is_archive=bool(flags & _ARCHIVE),
             is_inline=is_inline,
             variants=variants,
@@ -244,9 +279,10 @@ class Catalog:
         return digest
 
     def close(self) -> None:
-        """Drop this process's mappings and descriptors."""
+        """Drop this process's mappings and descriptors; nothing of the catalog may be used after it."""
         for descriptor in self.descriptors.values():
             os.close(descriptor)
+        self.descriptors = {}
         for column in self._columns.values():
             column.release()
         self.digests.close()
@@ -298,23 +334,23 @@ class _Builder:
         columns = {**self._entry_columns(), **self._file_columns()}
         tilesets = self._tilesets()
         for tiles, _ in tilesets:
-            for column in ("first_ids", "run_lengths", "offsets", "lengths"):
-                columns[f"{tiles.name}/{column}"] = getattr(tiles, column)
+            for column, key in zip(_TILE_COLUMNS, _tile_columns(tiles.name), strict=True):
+                columns[key] = getattr(tiles, column)
         columns["bytes"] = np.frombuffer(b"".join(self._strings), dtype=np.uint8)
-        segment, views = _place(name, columns, self._generation)
-        digests = self._digests(f"{name}-digests", sum(tiles.first_ids.size for tiles, _ in tilesets))
+        segment, places = _place(name, columns, self._generation)
+        digests = self._digests(_digests_name(name), sum(tiles.first_ids.size for tiles, _ in tilesets))
         descriptors = self._open_archives()
-        return Catalog(
-            segment,
-            views,
-            digests,
+        manifest = Manifest(
+            name=name,
             generation=self._generation,
+            columns=places,
             mask=self._mask,
             media_types=tuple(self._media_types),
-            tilesets=_tile_views(tilesets, views, len(self._digest_of_entry)),
+            tilesets=_without_columns(tilesets, len(self._digest_of_entry)),
             packs=tuple(map(_summary, self._packs)),
-            descriptors=descriptors,
+            archives=tuple(descriptors),
         )
+        return Catalog(manifest, segment, digests, list(descriptors.values()))
 
     def _entry_columns(self) -> dict[str, npt.NDArray[Any]]:
         entries: list[tuple[int, Entry]] = [
@@ -403,17 +439,29 @@ def _flags(entry: Entry) -> int:
     return (_INLINE if entry.inline is not None else 0) | (_ARCHIVE if entry.is_archive else 0)
 
 
-def _tile_views(
-    tilesets: Iterable[tuple[TileSet, int]], views: Mapping[str, memoryview], first_row: int
-) -> dict[str, TileView]:
-    result = {}
+def _tile_columns(name: str) -> list[str]:
+    return [f"{name}/{column}" for column in _TILE_COLUMNS]
+
+
+def _without_columns(
+    tilesets: Iterable[tuple[TileSet, int]], first_row: int
+) -> tuple[tuple[TileSet, int, int], ...]:
+    """Return tile sets as a manifest has them; `first_row` is the first one's."""
+    result = []
     for tiles, file in tilesets:
-        columns = [
-            views[f"{tiles.name}/{column}"] for column in ("first_ids", "run_lengths", "offsets", "lengths")
-        ]
-        result[tiles.name] = TileView(tiles, file, first_row, columns)
+        described = {column: getattr(tiles, column)[:0].copy() for column in _TILE_COLUMNS}
+        result.append((replace(tiles, **described), file, first_row))
         first_row += tiles.first_ids.size
-    return result
+    return tuple(result)
+
+
+def segment_names(name: str) -> tuple[str, str]:
+    """Return the names of the segments of a catalog called `name`."""
+    return name, _digests_name(name)
+
+
+def _digests_name(name: str) -> str:
+    return f"{name}-digests"
 
 
 def _summary(pack: Pack) -> PackSummary:
@@ -431,25 +479,26 @@ def _summary(pack: Pack) -> PackSummary:
 
 def _place(
     name: str, columns: Mapping[str, npt.NDArray[Any]], generation: int
-) -> tuple[Segment, dict[str, memoryview]]:
+) -> tuple[Segment, dict[str, tuple[int, int, str]]]:
     """Copy the columns into a new segment, each on a cache line of its own; the magic comes last."""
-    starts, position = {}, _HEADER_WORDS * 8
+    places, position = {}, _HEADER_WORDS * 8
     for key, column in columns.items():
-        starts[key] = position
+        places[key] = (position, column.nbytes, _code_of(column))
         position += (column.nbytes + _ALIGN_BYTES - 1) & ~(_ALIGN_BYTES - 1)
     segment = Segment.create(name, position)
     for key, column in columns.items():
-        np.frombuffer(segment.buf, column.dtype, column.size, starts[key])[:] = column
+        np.frombuffer(segment.buf, column.dtype, column.size, places[key][0])[:] = column
     header = segment.buf[: _HEADER_WORDS * 8].cast("Q")
     header[1], header[2], header[3] = VERSION, generation, len(columns)
     header[0] = MAGIC
-    sealed = segment.buf.toreadonly()
-    return segment, {key: _view(sealed, starts[key], column) for key, column in columns.items()}
+    return segment, places
 
 
-def _view(sealed: memoryview, start: int, column: npt.NDArray[Any]) -> memoryview:
-    """Return a column as integers of its own width."""
-    widths: dict[int, Literal["B", "H", "I", "Q"]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
-    signed: Literal["q"] = "q"
-    code = signed if column.dtype == np.int64 else widths[column.dtype.itemsize]
-    return sealed[start : start + column.nbytes].cast(code)
+def _code_of(column: npt.NDArray[Any]) -> str:
+    """Return the code of integers of a column's own width."""
+    return "q" if column.dtype == np.int64 else {1: "B", 2: "H", 4: "I", 8: "Q"}[column.dtype.itemsize]
+
+
+def _view(sealed: memoryview, start: int, size: int, code: str) -> memoryview:
+    """Return a column as integers."""
+    return sealed[start : start + size].cast(cast(Literal["B", "H", "I", "Q", "q"], code))

@@ -1,6 +1,6 @@
 """Digests: BLAKE3-256 of every entry and tile, computed when first needed.
 
-Process      created by the supervisor with the catalog; any reader fills a gap.
+Process      created with the catalog, by its builder; any reader fills a gap.
 Memory       one segment a generation: a flag byte a row, then 32 bytes a row.
 Consistency  the digest is written first and its flag after it. The bytes of a row
              never change within a generation, so two writers write the same.
@@ -14,6 +14,7 @@ import struct
 import numpy as np
 import numpy.typing as npt
 
+from edge_server.errors import ResourceError
 from edge_server.shm.segment import Segment
 
 DIGEST_BYTES = 32
@@ -41,6 +42,19 @@ class Digests:
         segment = Segment.create(name, _HEADER.size + _aligned(rows) + rows * DIGEST_BYTES)
         _HEADER.pack_into(segment.buf, 0, b"\0" * 8, _VERSION, rows)
         segment.buf[:8] = _MAGIC
+        return cls(segment, rows)
+
+    @classmethod
+    def adopt(cls, name: str) -> Digests:
+        """Return the digests that a child of this process has made.
+
+        Raises:
+            ResourceError: there are none of that name.
+        """
+        segment = Segment.adopt(name)
+        magic, _, rows = _HEADER.unpack_from(segment.buf)
+        if magic != _MAGIC:
+            raise ResourceError(f"shared memory {name} holds no digests")
         return cls(segment, rows)
 
     def get(self, row: int) -> bytes | None:

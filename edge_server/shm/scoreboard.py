@@ -3,7 +3,8 @@
 Process      the header is written by the supervisor; a row by the process that has its
              identity, and by the supervisor only while no process has it.
 Memory       one segment per supervisor: a header of 256 bytes, then rows of 256 bytes, so
-             that no two rows share a cache line or the pair that is prefetched with it.
+             that no two rows share a cache line or the pair that is prefetched with it; at its
+             end the reload record (reload_record.py).
 Consistency  each field is one aligned 8-byte store in native byte order; a reader may see
              fields of different moments.
 Lifetime     created before the first fork, unlinked by the supervisor when it exits.
@@ -22,6 +23,7 @@ from functools import reduce
 from operator import or_
 
 from edge_server.errors import ResourceError
+from edge_server.shm.reload_record import RECORD_BYTES, ReloadRecord
 from edge_server.shm.segment import Segment
 
 MAGIC = int.from_bytes(b"edgescor", "little")
@@ -99,6 +101,7 @@ class Field(IntEnum):
     QUEUED = 15  # connections that wait at the slot's socket to be accepted
     WAITED_NS = 16  # how long requests wait when it lasts: the least over the turns of a tick
     SHED = 17  # requests refused as busy since the process began
+    ASKED_NS = 18  # CLOCK_MONOTONIC of what it asks for: a worker its successor, the sidecar a reload
 
 
 class Row:
@@ -165,12 +168,18 @@ class Row:
 
 
 class Scoreboard:
-    """The header as attributes, the rows as `Row`; made by `create` or `attach`."""
+    """The header as attributes, the rows as `Row`; made by `create` or `attach`.
+
+    Attributes:
+        reloads: the reload record.
+    """
 
     def __init__(self, segment: Segment) -> None:
         self.segment = segment
         self._words = segment.buf.cast("Q")
         self._rows = [self._bind(index) for index in range(2 * (self.slots + 1))]
+        end = HEADER_BYTES + len(self._rows) * ROW_BYTES
+        self.reloads = ReloadRecord(segment.buf[end : end + RECORD_BYTES])
 
     @classmethod
     def create(cls, slots: int, name: str) -> Scoreboard:
@@ -179,7 +188,7 @@ class Scoreboard:
         Raises:
             ResourceError: the segment cannot be created.
         """
-        segment = Segment.create(name, HEADER_BYTES + 2 * (slots + 1) * ROW_BYTES)
+        segment = Segment.create(name, _size(slots))
         words = segment.buf.cast("Q")
         words[Head.SLOTS] = slots
         words[Head.SUPERVISOR_PID] = os.getpid()
@@ -203,6 +212,8 @@ class Scoreboard:
             raise ResourceError(f"shared memory {name} is not a scoreboard")
         if words[Head.VERSION] != VERSION:
             raise ResourceError(f"scoreboard {name} has version {words[Head.VERSION]}, not {VERSION}")
+        if len(segment.buf) < _size(words[Head.SLOTS]):
+            raise ResourceError(f"scoreboard {name} is shorter than its header says")
         return cls(segment)
 
     def row(self, index: int) -> Row:
@@ -287,6 +298,7 @@ class Scoreboard:
         """Drop this process's mapping; rows handed out must not be used again."""
         for row in self._rows:
             row.words.release()
+        self.reloads.release()
         self._words.release()
         self.segment.close()
 
@@ -299,6 +311,10 @@ class Scoreboard:
         half, odd = divmod(index, 2)
         slot = SIDECAR_SLOT if half == self.slots else half
         return Row(slot, LETTERS[odd], self._words[start : start + _ROW_WORDS])
+
+
+def _size(slots: int) -> int:
+    return HEADER_BYTES + 2 * (slots + 1) * ROW_BYTES + RECORD_BYTES
 
 
 def identity_of(slot: int, letter: str) -> str:

@@ -1,6 +1,7 @@
 """Segments: named shared memory that this supervisor owns, and what dead ones left behind.
 
-Process      the supervisor creates and unlinks; children inherit the mapping by fork;
+Process      the supervisor creates and unlinks, or adopts what its builder created under a name
+             of the supervisor's; other children inherit the mapping by fork;
              outsiders (a status command) attach by name and only read.
 Memory       POSIX shared memory in /dev/shm, every page reserved at creation, so that a
              full tmpfs is an error here and not a SIGBUS in a worker later.
@@ -22,7 +23,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing import shared_memory
 from pathlib import Path
@@ -89,6 +90,18 @@ class Segment:
         except (OSError, ValueError) as error:
             raise ResourceError(f"shared memory {name} cannot be opened: {error}") from error
 
+    @classmethod
+    def adopt(cls, name: str) -> Segment:
+        """Return a segment that a child of this process has created, for reading and writing.
+
+        Raises:
+            ResourceError: there is no such segment.
+        """
+        try:
+            return cls(_open(name, create=False, size=0), is_writable=True)
+        except (OSError, ValueError) as error:
+            raise ResourceError(f"shared memory {name} cannot be opened: {error}") from error
+
     def close(self) -> None:
         """Drop this mapping; one that views still point into lives until they are gone."""
         self.buf.release()
@@ -149,6 +162,12 @@ def remove_stale(folder: Path = SHM_DIR) -> list[str]:
 def remove_own(folder: Path = SHM_DIR) -> list[str]:
     """Remove everything that the calling process owns there; return the names."""
     return _remove(folder, _this_process().__eq__)
+
+
+def discard(names: Iterable[str], folder: Path = SHM_DIR) -> None:
+    """Remove segments by name, as far as they are there: what a child that died may have made."""
+    for name in names:
+        _removed(folder / name)
 
 
 def _remove(folder: Path, is_meant: Callable[[Owner], bool]) -> list[str]:

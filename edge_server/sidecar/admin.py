@@ -1,7 +1,7 @@
-"""The admin plane: metrics, health, readiness and status, and an operator's drain.
+"""The admin plane: metrics, health, readiness and status, and an operator's drain and reload.
 
 Process      the sidecar's main thread; a Falcon app.
-Writes       DRAIN_REQUEST in the sidecar's own row, which the supervisor reads and acts on.
+Writes       DRAIN_REQUEST and ASKED_NS in the sidecar's own row, which the supervisor acts on.
 
 Every answer has Content-Length and Date, is not stored by caches, and carries a correlation
 id; every refusal is a problem document of ``http/reasons.py``.
@@ -28,6 +28,7 @@ from edge_server.shm.scoreboard import Field, Row, Scoreboard
 from edge_server.sidecar import status_page
 from edge_server.sidecar.aggregate import Exposition
 from edge_server.sidecar.authorization import FORWARDING_FIELDS, Authorization, Sender
+from edge_server.sidecar.reloading import Reloading
 from edge_server.sidecar.status import Status, StatusReader
 
 CONFIRM_S = 1.0  # how long an answer waits for the supervisor to act
@@ -68,6 +69,7 @@ class Plane(NamedTuple):
     status: StatusReader
     packs: list[Status]
     drain: Drain
+    reloading: Reloading
     authorization: Authorization
 
 
@@ -82,6 +84,7 @@ def make_app(plane: Plane) -> WsgiApp:
     app.add_route("/api/packs", _Reading(lambda req, resp: _as_json(resp, plane.packs)))
     app.add_route("/api/drain", _Draining(plane, is_wanted=True))
     app.add_route("/api/undrain", _Draining(plane, is_wanted=False))
+    app.add_route("/api/reload", _Reload(plane))
     app.add_sink(_nothing_there, "/")
     app.add_error_handler(Exception, _on_defect)
     app.add_error_handler(falcon.HTTPError, _on_falcon_error)
@@ -144,6 +147,30 @@ class _Draining:
         )
         resp.status = STATUS_LINES[200 if is_done else 202]
         _as_json(resp, {"draining": self._plane.scoreboard.is_operator_drain, "wanted": self._is_wanted})
+
+    def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
+        raise MethodNotAllowed(req.method, (("Allow", "POST"),))
+
+
+class _Reload:
+    """``/api/reload``: 202 with the number above which a reload has heeded the request."""
+
+    def __init__(self, plane: Plane) -> None:
+        self._plane = plane
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        self._plane.authorization.check(_sender(req))
+        after = self._plane.reloading.ask()
+        log(
+            "reload",
+            reason="asked for",
+            route=req.path,
+            method=req.method,
+            corr_id=req.context.corr_id,
+            peer_addr=req.remote_addr,
+        )
+        resp.status = STATUS_LINES[202]
+        _as_json(resp, {"after": after})
 
     def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
         raise MethodNotAllowed(req.method, (("Allow", "POST"),))

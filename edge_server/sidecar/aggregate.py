@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 from edge_server import __version__
 from edge_server.http.reasons import REASONS
 from edge_server.observe.metrics import ACCEPT, ASSETS, COMPONENTS, DECLARED, GAUGE, metrics
+from edge_server.shm.reload_record import Result
 from edge_server.shm.scoreboard import SIDECAR_SLOT, Field, Row, Scoreboard, WorkerState
 
 _TICK_NS = 100_000_000  # of the guard; a loop that has not turned for longer is late
@@ -111,6 +112,7 @@ class _Gauges(Collector):
 
     def _samples(self) -> dict[str, list[tuple[tuple[Any, ...], float]]]:
         board = self._scoreboard
+        reloads = board.reloads.read()
         live = [row for row in board.rows() if row.state in _LIVE]
         workers = [row for row in live if row.slot != SIDECAR_SLOT]
         assets = _inflight(workers)
@@ -130,6 +132,8 @@ class _Gauges(Collector):
                 ((slot,), sum(row.get(Field.PARKED) for row in rows)) for slot, rows in by_slot if rows
             ],
             "edge_generation": [((), board.generation)],
+            "edge_config_last_reload_successful": [((), reloads.result is not Result.FAILED)],
+            "edge_config_last_reload_success_timestamp_seconds": [((), reloads.success_unix_ns / 1e9)],
             "edge_ready": [((), not board.missing_gates)],
             "edge_build_info": [(self._build, 1)],
         }

@@ -13,17 +13,23 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 
 from edge_server import guard
+from edge_server.guard.drain import Drain
 from edge_server.guard.limits import limits_of
 from edge_server.observe import logs
 from edge_server.roles import Brief
 from edge_server.shm.scoreboard import Field, Row, WorkerState
-from edge_server.sidecar.admin import Drain, Plane, make_app
+from edge_server.sidecar import admin
+from edge_server.sidecar.admin import Plane, make_app
 from edge_server.sidecar.aggregate import Exposition, show_zeros
 from edge_server.sidecar.authorization import Authorization, is_loopback
 from edge_server.sidecar.hashing import Hashing
+from edge_server.sidecar.reloading import Reloading
 from edge_server.sidecar.status import StatusReader, packs
+
+PATIENCE_S = 1.0  # how long an idle connection is borne once a successor is there
 
 
 def run(brief: Brief) -> int:
@@ -31,12 +37,17 @@ def run(brief: Brief) -> int:
     show_zeros()
     row = brief.scoreboard.row(brief.row)
     hashing = Hashing(brief.catalog)
-    tick = Tick(row, hashing, brief.config.workers.drain_timeout)
+    tick = Tick(row, hashing, lambda: _drain(brief), brief.config.workers.drain_timeout)
     tick.heed_signals()
     hashing.start()
     row.set(Field.STATE, WorkerState.SERVING)
     guard.serve(brief.listener, make_app(_plane(brief, row, hashing)), limits_of(brief.config.ingress), tick)
     return 1  # bjoern's loop only ends with the process
+
+
+def _drain(brief: Brief) -> Drain:
+    board = brief.scoreboard
+    return Drain(brief.listener, lambda: board.is_stopping, PATIENCE_S)
 
 
 def _plane(brief: Brief, row: Row, hashing: Hashing) -> Plane:
@@ -45,7 +56,8 @@ def _plane(brief: Brief, row: Row, hashing: Hashing) -> Plane:
         exposition=Exposition(brief.metrics_dir, brief.scoreboard, brief.config.edge.mode),
         status=StatusReader(brief, hashing),
         packs=packs(brief.catalog),
-        drain=Drain(brief.scoreboard, row),
+        drain=admin.Drain(brief.scoreboard, row),
+        reloading=Reloading(brief.scoreboard.reloads, row),
         authorization=Authorization(
             brief.config.admin.token_file, is_loopback(brief.listener.getsockname()[0])
         ),
@@ -58,13 +70,18 @@ class Tick:
     Args:
         row: its own.
         hashing: stopped with the process.
-        drain_timeout_s: how long answers may take to be sent after SIGTERM.
+        begin_drain: makes the drain when SIGTERM has come.
+        drain_timeout_s: how long answers may take to be sent after it.
     """
 
-    def __init__(self, row: Row, hashing: Hashing, drain_timeout_s: float) -> None:
+    def __init__(
+        self, row: Row, hashing: Hashing, begin_drain: Callable[[], Drain], drain_timeout_s: float
+    ) -> None:
         self._row = row
         self._hashing = hashing
         self._drain_timeout_s = drain_timeout_s
+        self._begin_drain = begin_drain
+        self._drain: Drain | None = None
         self._deadline: float | None = None
 
     def heed_signals(self) -> None:
@@ -74,7 +91,6 @@ class Tick:
     def __call__(self) -> None:
         """Do one tick."""
         states, counters = guard.connections(), guard.counters()
-        busy = states["busy"]
         self._row.show_connections(states)
         self._tell_refusals()
         words = self._row.words
@@ -82,7 +98,13 @@ class Tick:
         words[Field.BYTES_OUT] = counters["bytes_out"]
         words[Field.BEAT_NS] = time.monotonic_ns()
         logs.flush()
-        if self._deadline is not None and (not busy or time.monotonic() >= self._deadline):
+        if self._deadline is not None:
+            self._step_drain(self._deadline)
+
+    def _step_drain(self, deadline: float) -> None:
+        if self._drain is None:
+            self._drain = self._begin_drain()
+        if self._drain.step() or time.monotonic() >= deadline:
             self._row.set(Field.STATE, WorkerState.STOPPED)
             os._exit(0)
 
@@ -106,6 +128,5 @@ class Tick:
     def _on_term(self, number: int, frame: object) -> None:
         if self._deadline is None:
             self._deadline = time.monotonic() + self._drain_timeout_s
-            guard.close_after_answers()
             self._row.set(Field.STATE, WorkerState.DRAINING)
             self._hashing.stop()

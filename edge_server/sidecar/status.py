@@ -17,6 +17,7 @@ from edge_server.roles import Brief
 from edge_server.shm.catalog import Catalog
 from edge_server.shm.scoreboard import SIDECAR_SLOT, Field, Gate, Row, WorkerState
 from edge_server.sidecar.hashing import Hashing
+from edge_server.sidecar.reloading import last_reload
 
 Status = dict[str, Any]
 
@@ -42,6 +43,7 @@ class StatusReader:
             "version": __version__,
             "mode": self._brief.config.edge.mode,
             "generation": board.generation,
+            "last_reload": last_reload(board.reloads),
             "uptime_s": round((time.monotonic_ns() - board.started_ns) / 1e9, 3),
             "ready": not absent,
             "degraded": bool(absent) or board.is_degraded,

@@ -86,6 +86,7 @@ def _main(status: Status) -> str:
         f"<main><h1>svc-edge {badge} <small>{escape(status['version'])}, {escape(status['mode'])}, "
         f"generation {status['generation']}, up {_duration(status['uptime_s'])}</small></h1>"
         f"{_line('Missing', ', '.join(missing))}{_line('State', _state(status))}"
+        f"{_line('Last reload', _last_reload(status['last_reload']))}"
         f"<p>Assets on {escape(addresses['assets'])}, admin on {escape(addresses['admin'])}. "
         f'<span data-n="{requests}">{requests:,} requests</span>. '
         '<a href="/metrics">metrics</a> · <a href="/api/status">status as JSON</a> · '
@@ -100,6 +101,14 @@ def _main(status: Status) -> str:
 def _state(status: Status) -> str:
     words = [word for word in ("draining", "stopping", "degraded") if status[word]]
     return ", ".join(words)
+
+
+def _last_reload(told: Status) -> str:
+    if told["running"]:
+        return "running"
+    if told["at"] is None:
+        return ""
+    return " ".join(filter(None, (told["result"], told["at"], told["reason"])))
 
 
 def _line(name: str, text: str) -> str:

@@ -15,11 +15,15 @@ from edge_server.shm.scoreboard import Field, Row, Scoreboard
 
 
 class OperatorDrain:
-    """Whether the instance is to be taken out of rotation; the header's flag follows it."""
+    """Whether the instance is to be taken out of rotation; the header's flag follows it.
+
+    Attributes:
+        file: the flag file; None for none.
+    """
 
     def __init__(self, board: Scoreboard, file: str | None) -> None:
         self._board = board
-        self._file = file
+        self.file = file
         self._is_asked = False
         self._last_request = 0
         self._was_on = False
@@ -32,7 +36,7 @@ class OperatorDrain:
         """Look at all three; return whether readiness must fail, and log when that changes."""
         for row in sidecar_rows:
             self._heed(row.get(Field.DRAIN_REQUEST))
-        has_file = self._file is not None and os.path.exists(self._file)
+        has_file = self.file is not None and os.path.exists(self.file)
         is_on = self._is_asked or has_file
         if is_on != self._was_on:
             self._was_on = self._board.is_operator_drain = is_on

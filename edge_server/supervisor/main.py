@@ -11,7 +11,7 @@ import importlib
 import os
 import resource
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 from edge_server.config.schema import Config
@@ -19,14 +19,14 @@ from edge_server.errors import ResourceError
 from edge_server.observe import logs
 from edge_server.observe.logs import log
 from edge_server.observe.metrics import COMPONENTS, metrics, name_process
-from edge_server.packs.mount import mount
-from edge_server.packs.reader import Pack, PackSpec
 from edge_server.roles import Roles
 from edge_server.shm.admission import Ledger
 from edge_server.shm.catalog import Catalog
 from edge_server.shm.scoreboard import Gate, Scoreboard
 from edge_server.shm.segment import SHM_DIR, claim, process_age_s, remove_own, remove_stale, segment_name
 from edge_server.supervisor import listen, pinning
+from edge_server.supervisor.building import Load, mounted, plan_cpus
+from edge_server.supervisor.generations import Generation
 from edge_server.supervisor.loop import Instance, Supervisor
 from edge_server.supervisor.notify import Notifier
 from edge_server.supervisor.signals import Interrupted, SignalQueue, interruptible
@@ -37,13 +37,14 @@ IDENTITY = "supervisor"
 _SHARED_IMPORTS = ("edge_server.guard", "falcon", "prometheus_client")
 
 
-def serve(config: Config, roles: Roles, warnings: Sequence[str] = ()) -> int:
+def serve(config: Config, roles: Roles, load: Load, warnings: Sequence[str] = ()) -> int:
     """Run an instance until it is told to stop; return the exit code of the process.
 
     Needs the main thread, and no other thread. Signals, environment and limits of the
     process are its own meanwhile; shared memory and metrics folder are gone afterwards.
 
     Args:
+        load: reads the configuration again, from the sources that `config` came from.
         warnings: about the configuration, for the log.
 
     Returns:
@@ -62,47 +63,43 @@ def serve(config: Config, roles: Roles, warnings: Sequence[str] = ()) -> int:
         undo.callback(os.close, claim())
         try:
             with interruptible():
-                instance = _boot(config, roles, warnings, began_s, undo)
+                instance = _boot(config, roles, load, warnings, began_s, undo)
         except Interrupted as stopped:
             log("drain", is_draining=True, reason=f"{stopped} before anything was served")
             return 0
         return Supervisor(instance, signals, Notifier(os.environ)).run()
 
 
-def _boot(config: Config, roles: Roles, warnings: Sequence[str], began_s: float, undo: ExitStack) -> Instance:
+def _boot(
+    config: Config, roles: Roles, load: Load, warnings: Sequence[str], began_s: float, undo: ExitStack
+) -> Instance:
     """Make everything that the children inherit."""
     _raise_file_limit()
     stale = remove_stale()
-    cpus = _plan(config)
-    listeners = listen.bind_all(config.bind_addr, config.metrics_addr, len(cpus))
+    spread = hash(segment_name("spread"))
+    slots = pinning.worker_count(config.workers.count, pinning.usable_cpus())
+    cpus = tuple(plan_cpus(config, slots, spread))
+    listeners = listen.bind_all(config.bind_addr, config.metrics_addr, slots)
     undo.callback(listeners.close)
     metrics_dir = _make_metrics_dir()
-    _tell_start(config, listeners, len(cpus), [*warnings, *(f"removed stale {name}" for name in stale)])
-    catalog = Catalog.build(_mount(config), generation=1, name=segment_name("catalog-g1"))
-    board = Scoreboard.create(len(cpus), segment_name("scoreboard"))
+    _tell_start(config, listeners, slots, [*warnings, *(f"removed stale {name}" for name in stale)])
+    catalog = Catalog.build(mounted(config), generation=1, name=segment_name("catalog-g1"))
+    board = Scoreboard.create(slots, segment_name("scoreboard"))
     board.generation = catalog.generation
-    ledger = Ledger.create(len(cpus), segment_name("admission"))
+    ledger = Ledger.create(slots, segment_name("admission-g1"))
     board.missing_gates = Gate.WORKERS_UP | Gate.SIDECAR_UP
     _import_for_children()
     _begin_to_count()
     gc.collect()
     gc.freeze()
     gc.enable()
-    return Instance(config, roles, listeners, catalog, board, ledger, metrics_dir, tuple(cpus), began_s)
+    first = Generation(config, catalog, cpus, ledger)
+    return Instance(first, roles, load, listeners, board, metrics_dir, spread, began_s)
 
 
 def _raise_file_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _plan(config: Config) -> list[int | None]:
-    """Return the CPU of each worker slot."""
-    cpus = pinning.usable_cpus()
-    count = pinning.worker_count(config.workers.count, cpus)
-    if not pinning.is_permitted():
-        return [None] * count
-    return pinning.assign(config.workers.pin, count, cpus, spread=hash(segment_name("spread")))
 
 
 def _make_metrics_dir() -> str:
@@ -127,16 +124,6 @@ def _tell_start(config: Config, listeners: listen.Listeners, workers: int, warni
     )
     for warning in warnings:
         log("start", "warning", reason=warning)
-
-
-def _mount(config: Config) -> list[Pack]:
-    specs = [PackSpec(source.path, source.name, source.verify) for source in config.edge.packs]
-    return mount(specs, verify=config.edge.verify, on_event=_tell_mount)
-
-
-def _tell_mount(event: str, fields: Mapping[str, object]) -> None:
-    told = dict(fields)
-    log(event, str(told.pop("level", "info")), **told)
 
 
 def _import_for_children() -> None:

@@ -20,12 +20,16 @@ class Notifier:
         self._next_beat_s = 0.0
 
     def ready(self, status: str) -> None:
-        """Say that start-up is over."""
+        """Say that start-up, or a reload, is over."""
         self._send("READY=1", f"STATUS={status}")
 
     def status(self, status: str) -> None:
         """Say in one line how the service is."""
         self._send(f"STATUS={status}")
+
+    def reloading(self, status: str, now_s: float) -> None:
+        """Say that a reload has begun, which `ready` ends; `now_s` is monotonic, as sd_notify(3) wants it."""
+        self._send("RELOADING=1", f"MONOTONIC_USEC={int(now_s * 1e6)}", f"STATUS={status}")
 
     def stopping(self) -> None:
         """Say that the service ends."""

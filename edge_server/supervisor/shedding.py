@@ -51,12 +51,12 @@ class Load(NamedTuple):
 class Shedding:
     """Whether the shedder is stable, with hysteresis.
 
-    Args:
-        max_inflight: of the instance.
+    Attributes:
+        max_inflight: of the instance; follows the configuration.
     """
 
-    def __init__(self, max_inflight: int) -> None:
-        self._max_inflight = max_inflight
+    def __init__(self, max_inflight: int = 1) -> None:
+        self.max_inflight = max_inflight
         self._shed: dict[int, int] = {}
         self._pressed_since_s: float | None = None
         self._quiet_since_s: float | None = None
@@ -75,10 +75,10 @@ class Shedding:
         return self.is_stable
 
     def _is_pressed(self, load: Load) -> bool:
-        return load.inflight >= PRESSED_SHARE * self._max_inflight or load.waited_s >= PRESSED_WAIT_S
+        return load.inflight >= PRESSED_SHARE * self.max_inflight or load.waited_s >= PRESSED_WAIT_S
 
     def _is_quiet(self, load: Load) -> bool:
-        return load.inflight < QUIET_SHARE * self._max_inflight and load.waited_s < QUIET_WAIT_S
+        return load.inflight < QUIET_SHARE * self.max_inflight and load.waited_s < QUIET_WAIT_S
 
 
 def _since(since_s: float | None, holds: bool, now_s: float) -> float | None:

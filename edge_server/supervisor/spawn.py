@@ -1,11 +1,11 @@
-"""Forking a child, and what the child does before its role begins.
+"""Spawning a child: what happens before a fork, and in the child before its role begins.
 
 Before the fork  the handled signals are blocked and the standard streams flushed; no other
                  thread may be running.
-In the child     it dies with the supervisor, is deaf to the supervisor's signals, closes the
-                 sockets that are not its own, has a log, sits on its CPU if it may, has a name,
-                 its own randomness, metrics identity and scoreboard row; then its role runs.
-At its end       the role's return value is the exit code; nothing of the supervisor's
+In the child     it dies with the supervisor and is deaf to the supervisor's signals; then its
+                 body runs, which for a role begins with `become`: it has a log, sits on its CPU
+                 if it may, has a name, its own randomness, metrics identity and scoreboard row.
+At its end       the body's return value is the exit code; nothing of the supervisor's
                  clean-up runs in a child.
 """
 
@@ -17,8 +17,7 @@ import random
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable
-from socket import socket
+from collections.abc import Callable
 from typing import NoReturn
 
 import setproctitle
@@ -35,13 +34,8 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def spawn(
-    role: Callable[[Brief], int], brief: Brief, signals: SignalQueue, listeners: Iterable[socket]
-) -> int:
-    """Fork a child that lives `role`; return its pid.
-
-    Args:
-        listeners: every socket of the supervisor; the child keeps `brief.listener` of them.
+def fork(body: Callable[[], int], signals: SignalQueue) -> int:
+    """Fork a child that lives `body`; return its pid.
 
     Raises:
         OSError: the system has no room for another process.
@@ -52,27 +46,34 @@ def spawn(
     with held_back() as deliver_signals:
         pid = os.fork()
         if pid == 0:
-            _live(role, brief, supervisor, deliver_signals, signals=signals, listeners=listeners)
+            _live(body, supervisor, deliver_signals, signals)
     return pid
 
 
+def become(brief: Brief) -> None:
+    """Take the names, the CPU and the place that the brief gives."""
+    log = brief.config.log
+    logs.configure(log.format, log.level, mode=brief.config.edge.mode, slot=brief.slot)
+    refused = pinning.pin(brief.cpu)
+    if refused:
+        logs.log("start", "warning", reason=refused)
+    cpu = None if refused else brief.cpu
+    brief.scoreboard.row(brief.row).begin(os.getpid(), brief.catalog.generation, cpu)
+    name = "sidecar" if brief.slot == SIDECAR_SLOT else f"worker {brief.slot}"
+    setproctitle.setproctitle(f"svc-edge: {name}")
+    random.seed()
+    metrics.name_process(brief.identity)
+
+
 def _live(
-    role: Callable[[Brief], int],
-    brief: Brief,
-    supervisor: int,
-    deliver_signals: Callable[[], None],
-    *,
-    signals: SignalQueue,
-    listeners: Iterable[socket],
+    body: Callable[[], int], supervisor: int, deliver_signals: Callable[[], None], signals: SignalQueue
 ) -> NoReturn:
     code = EXIT_CRASHED
     try:
         _die_with(supervisor)
         signals.leave_in_child()
         deliver_signals()
-        _leave_sockets(brief, listeners)
-        _become(brief)
-        code = role(brief)
+        code = body()
     except SystemExit as request:
         code = request.code if isinstance(request.code, int) else EXIT_CRASHED
     except BaseException:
@@ -88,27 +89,6 @@ def _die_with(supervisor: int) -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != supervisor:  # it ended before the call
         os._exit(EXIT_CRASHED)
-
-
-def _leave_sockets(brief: Brief, listeners: Iterable[socket]) -> None:
-    for listener in listeners:
-        if listener is not brief.listener:
-            listener.close()
-
-
-def _become(brief: Brief) -> None:
-    """Take the names, the CPU and the place that the brief gives."""
-    log = brief.config.log
-    logs.configure(log.format, log.level, mode=brief.config.edge.mode, slot=brief.slot)
-    refused = pinning.pin(brief.cpu)
-    if refused:
-        logs.log("start", "warning", reason=refused)
-    cpu = None if refused else brief.cpu
-    brief.scoreboard.row(brief.row).begin(os.getpid(), brief.catalog.generation, cpu)
-    name = "sidecar" if brief.slot == SIDECAR_SLOT else f"worker {brief.slot}"
-    setproctitle.setproctitle(f"svc-edge: {name}")
-    random.seed()
-    metrics.name_process(brief.identity)
 
 
 def _tell_crash() -> None:

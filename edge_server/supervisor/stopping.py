@@ -15,10 +15,11 @@ from collections.abc import Iterable, Sequence
 
 from edge_server.observe.logs import log
 from edge_server.supervisor.listen import Listeners
-from edge_server.supervisor.slots import EARLY_S, Event, Process, Slot, Stage
+from edge_server.supervisor.slots import Event, Process, Slot, Stage
 from edge_server.supervisor.syn_filter import refuse_new
 
 HANDSHAKE_S = 0.1  # for connections whose SYN came before the filter: a round trip of most networks
+START_S = 1.0  # a process that has not served after so long is told although it does not
 GRACE_S = 1.0  # beyond the drain timeout that the workers keep themselves; the sidecar's whole time
 
 
@@ -97,7 +98,7 @@ def _can_be_told(process: Process, now_s: float) -> bool:
 
     What waits in the queue of its slot would be lost then; so it gets the time to start.
     """
-    return process.stage is not Stage.STARTING or now_s - process.born_s > EARLY_S
+    return process.stage is not Stage.STARTING or now_s - process.born_s > START_S
 
 
 def _processes(slots: Iterable[Slot]) -> Iterable[Process]:

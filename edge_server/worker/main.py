@@ -9,12 +9,14 @@ Ends         with 0 after SIGTERM and a drain; killed by the kernel with its sup
 from __future__ import annotations
 
 import os
+import random
 import resource
 import sys
 from types import TracebackType
 
 from edge_server import guard
 from edge_server.errors import PackUnreadable
+from edge_server.guard.drain import Drain
 from edge_server.guard.limits import limits_of
 from edge_server.http.cors import CorsPolicy
 from edge_server.http.dates import DateClock
@@ -28,7 +30,6 @@ from edge_server.worker.admission import Admission
 from edge_server.worker.app import make_app
 from edge_server.worker.assets import Assets
 from edge_server.worker.corr_ids import bind_corr_ids
-from edge_server.worker.drain import Drain
 from edge_server.worker.hitpath import HitPath, bind_hit_path
 from edge_server.worker.pressure import Pressure
 from edge_server.worker.refusals import Refusals
@@ -89,12 +90,23 @@ def run(brief: Brief) -> int:
         empty_tile_lines=guard.header_lines([NO_STORE, *SECURITY_FIELDS]),
     )
     beats = (repeats.fold, refusals.fold, pressure.publish, admission.refresh)
-    tick = Tick(row, tally, access_log, lambda: Drain(brief.listener), _leave, beats)
+    most = _jittered(config.workers.max_requests)
+    tick = Tick(row, tally, access_log, lambda: _drain(brief), _leave, most, beats)
     tick.heed_signals()
     limits = limits_of(config.ingress, brief.scoreboard.slots, config.workers.warm_bytes)
     row.set(Field.STATE, WorkerState.SERVING)
     guard.serve(brief.listener, hit_path, limits, tick)
     return 1  # bjoern's loop only ends with the process
+
+
+def _drain(brief: Brief) -> Drain:
+    board = brief.scoreboard
+    return Drain(brief.listener, lambda: board.is_stopping, brief.config.workers.drain_timeout)
+
+
+def _jittered(max_requests: int) -> int:
+    """Return up to a tenth more, so that workers that are equally busy are not recycled together."""
+    return max_requests + random.randint(0, max_requests // 10)
 
 
 def _max_files() -> int:

@@ -14,11 +14,11 @@ import socket
 import struct
 
 from edge_server import guard
+from edge_server.guard.drain import queued
 from edge_server.observe.metrics import ACCEPT, metrics
 from edge_server.shm.admission import Field as Counted
 from edge_server.shm.admission import Ledger
 from edge_server.shm.scoreboard import Field, Row
-from edge_server.worker.drain import queued
 from edge_server.worker.refusals import Refusals
 
 # linux/sock_diag.h and asm-generic/socket.h: nine u32, of which the last counts what the socket dropped.

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Sequence
 
 from edge_server import guard
+from edge_server.guard.drain import Drain
 from edge_server.observe.logs import AccessLog, log
 from edge_server.observe.metrics import OTHER, metrics
 from edge_server.observe.tally import Tally
 from edge_server.shm.scoreboard import Field, Row, WorkerState
-from edge_server.worker.drain import Drain
 
 _INTERVAL_NS = 100_000_000
 
@@ -35,6 +35,7 @@ class Tick:
         row: this worker's.
         begin_drain: makes the drain when it is wanted.
         leave: ends the process; called when the drain is done.
+        max_requests: after so many it asks the supervisor for a successor; 0 never.
         beats: what else is to be done at each tick.
     """
 
@@ -45,6 +46,7 @@ class Tick:
         access_log: AccessLog,
         begin_drain: Callable[[], Drain],
         leave: Callable[[], None],
+        max_requests: int = 0,
         beats: Sequence[Callable[[], None]] = (),
     ) -> None:
         self._row = row
@@ -52,6 +54,7 @@ class Tick:
         self._access_log = access_log
         self._begin_drain = begin_drain
         self._leave = leave
+        self._max_requests = max_requests
         self._beats = beats
         self._is_drain_wanted = False
         self._drain: Drain | None = None
@@ -87,6 +90,8 @@ class Tick:
         words[Field.REQUESTS] = self._tally.requests
         words[Field.BYTES_OUT] = self._tally.bytes_out
         words[Field.BEAT_NS] = now_ns
+        if self._max_requests and self._tally.requests >= self._max_requests and not words[Field.ASKED_NS]:
+            words[Field.ASKED_NS] = now_ns
         self._due_ns = now_ns + _INTERVAL_NS
 
     def _tell_refusals(self) -> None:

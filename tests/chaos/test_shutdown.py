@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,8 +16,9 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
+from tests.chaos.downloads import SLOW_READS, SlowDownload
 from tests.load import Client, Failure, Stalls, Target, failures, running, targets
-from tests.servers import Place, Server, eventually
+from tests.servers import Server, eventually
 from tests.wire import Connection, Cut
 from tests.worlds import World, etag, make_world, noise, write
 
@@ -27,45 +27,10 @@ Serve = Callable[..., Server]
 UNREADY_WITHIN_S = 0.2
 HUNG_UP_AFTER_S = 0.25  # a connection that was silent for so long may be closed
 SLOW_BYTES = 6 << 20
-SLOW_READS = 24  # pieces in which a slow client reads, with a pause after each
 CYCLES = [
     pytest.param(delay_s, id=f"{delay_s * 1000:.0f} ms")
     for delay_s in (0, 0.03, 0.07, 0.1, 0.2, 0.35, 0.5, 0.6)
 ]
-
-
-class SlowDownload(threading.Thread):
-    """A client that reads a large body with pauses.
-
-    Attributes:
-        digest: of what it has got.
-        error: what ended it early.
-    """
-
-    def __init__(self, place: Place, path: str, pause_s: float) -> None:
-        super().__init__(daemon=True)
-        self.digest = b""
-        self.error: Exception | None = None
-        self.has_begun = threading.Event()
-        self._pause_s = pause_s
-        self._place = place
-        self._path = path
-
-    def run(self) -> None:
-        try:
-            with Connection(self._place, receive_buffer=65536) as connection:
-                connection.send(f"/edge/assets/{self._path}")
-                length = connection.body_length(connection.read_head(), "GET")
-                hasher = blake3()
-                for number in range(SLOW_READS):
-                    end = length * (number + 1) // SLOW_READS
-                    hasher.update(connection.read_exactly(end - length * number // SLOW_READS))
-                    self.has_begun.set()
-                    time.sleep(self._pause_s)
-                self.digest = hasher.digest()
-        except (OSError, AssertionError) as error:
-            self.error = error
-            self.has_begun.set()
 
 
 @pytest.fixture

@@ -232,18 +232,3 @@ def test_a_token_file_decides_who_may_drain(serve: Serve, world: World, tmp_path
 )
 def test_without_a_token_only_this_machine_may_drain(server: Server, fields: dict[str, str]) -> None:
     assert refusal(server, fields).status == 403
-
-
-def test_sighup_leaves_the_instance_as_it_is(serve: Serve, world: World) -> None:
-    server = serve("--workers", 2, *world.packs)
-    before = server.status()
-    with Connection(server.assets) as connection:
-        assert connection.ask("/edge/assets/hello.txt").status == 200
-        server.signal(signal.SIGHUP)
-        (event,) = eventually(lambda: server.events("reload"))
-        assert "untouched" in event["reason"]
-        assert connection.ask("/edge/assets/hello.txt").status == 200
-    after = server.status()
-    assert [each["pid"] for each in after["workers"]] == [each["pid"] for each in before["workers"]]
-    assert after["generation"] == before["generation"]
-    assert is_ready_on_both(server) == (True, True)

@@ -25,9 +25,11 @@ import psutil
 import pytest
 
 from edge_server.config.addresses import Address
+from edge_server.config.load import Loaded
 from edge_server.config.schema import Admin, Config, Edge, PackSource, Workers
 from edge_server.errors import EdgeError
 from edge_server.roles import Brief, Roles
+from edge_server.shm.reload_record import Result
 from edge_server.shm.scoreboard import Field, Gate, Row, Scoreboard, WorkerState
 from edge_server.shm.segment import owner_of, remove_stale
 from edge_server.supervisor import main as supervisor_main
@@ -75,6 +77,10 @@ def dies_when_it_serves(brief: Brief) -> int:
     return 3
 
 
+def dies_in_the_second_generation(brief: Brief) -> int:
+    return lives(brief) if brief.catalog.generation != 2 or brief.slot == 0 else 3
+
+
 def raises(brief: Brief) -> int:
     raise RuntimeError("no such luck")
 
@@ -90,7 +96,10 @@ def leaves_an_orphan(brief: Brief) -> int:
 
 WORKERS = {
     role.__name__: role
-    for role in (lives, ignores_sigterm, dies_at_once, dies_when_it_serves, raises, leaves_an_orphan)
+    for role in (
+        *(lives, ignores_sigterm, dies_at_once, dies_when_it_serves, raises, leaves_an_orphan),
+        dies_in_the_second_generation,
+    )
 }
 
 
@@ -107,7 +116,8 @@ def main(asked: dict[str, Any]) -> int:
     if asked.get("slow_boot"):
         supervisor_main._import_for_children = lambda: time.sleep(30)
     try:
-        return serve(config, Roles(worker=WORKERS[asked.get("role", "lives")], sidecar=lives), ["a warning"])
+        roles = Roles(worker=WORKERS[asked.get("role", "lives")], sidecar=lives)
+        return serve(config, roles, lambda: Loaded(config, {}), ["a warning"])
     except EdgeError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -447,17 +457,35 @@ def test_an_instance_that_starts_drained_is_up_and_not_ready(
     eventually(lambda: [event["ready"] for event in running.events("ready_changed")] == [1], within=0.5)
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1], ids=["SIGHUP", "SIGUSR1"])
-def test_signals_for_later_change_nothing(start: Callable[..., Running], number: signal.Signals) -> None:
+def test_logs_that_have_no_file_are_not_opened_again_and_that_is_said(start: Callable[..., Running]) -> None:
     running = start()
     running.wait_ready()
     before = running.children()
-    running.process.send_signal(number)
-    if number is signal.SIGHUP:
-        eventually(lambda: running.events("reload"))
-        assert "untouched" in running.events("reload")[0]["reason"]
+    running.process.send_signal(signal.SIGUSR1)
+    eventually(lambda: [event for event in running.events("reload") if "no file" in event["reason"]])
     assert running.ask()[0] in (0, 1)
     assert running.children() == before
+
+
+def test_a_generation_whose_workers_die_is_taken_back(start: Callable[..., Running]) -> None:
+    running = start(role="dies_in_the_second_generation")
+    running.wait_ready()
+    board = running.board
+    before = {row.slot: row.pid for row in running.rows()}
+    running.process.send_signal(signal.SIGHUP)
+    eventually(lambda: board.reloads.read().ended == 1, within=15)
+    told = board.reloads.read()
+    assert (told.result, told.generation) == (Result.FAILED, 1)
+    assert "generation 2 dies before it serves" in told.reason
+    eventually(lambda: {row.get(Field.GENERATION) for row in running.rows()} == {1})
+    after = {row.slot: row.pid for row in running.rows()}
+    assert (after[0] == before[0], after[1] == before[1]) == (False, True)
+    assert board.generation == 1
+    assert running.ask()[0] in (0, 1)
+    eventually(lambda: not [name for name in running.names() if "catalog-g2" in name])
+    running.process.send_signal(signal.SIGHUP)
+    eventually(lambda: board.reloads.read().ended == 2, within=15)
+    assert running.stop() == 0
 
 
 def test_a_terminals_ctrl_c_drains_as_sigterm_does(start: Callable[..., Running]) -> None:
@@ -483,6 +511,13 @@ def test_a_service_manager_is_told(start: Callable[..., Running], tmp_path: Path
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         running = start()
         assert manager.recv(1000).startswith(b"READY=1\nSTATUS=serving http://127.0.0.1:")
+        running.process.send_signal(signal.SIGHUP)
+        reloading = manager.recv(1000).decode().splitlines()
+        assert reloading[0] == "RELOADING=1"
+        name, _, moment = reloading[1].partition("=")
+        assert name == "MONOTONIC_USEC"
+        assert 0 <= time.monotonic() - int(moment) / 1e6 < 5
+        assert manager.recv(1000).startswith(b"READY=1\nSTATUS=serving")
         running.process.send_signal(signal.SIGTERM)
         eventually(lambda: b"STOPPING=1" in manager.recv(1000))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from edge_server.errors import PackError, ResourceError
 def started(monkeypatch: pytest.MonkeyPatch) -> list[Loaded]:
     """What would be served: the supervisor is not started."""
     served: list[Loaded] = []
-    monkeypatch.setattr(serve, "supervise", lambda loaded: served.append(loaded) or 0)
+    monkeypatch.setattr(serve, "supervise", lambda loaded, load: served.append(loaded) or 0)
     return served
 
 
@@ -127,7 +128,7 @@ def test_an_error_of_ours_ends_with_its_exit_code_and_one_message(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def fail(loaded: Loaded) -> int:
+    def fail(loaded: Loaded, load: Callable[[], Loaded]) -> int:
         raise error
 
     monkeypatch.setattr(serve, "supervise", fail)
@@ -139,7 +140,7 @@ def test_an_error_of_ours_ends_with_its_exit_code_and_one_message(
 def test_the_exit_code_of_the_supervisor_is_ours(
     code: int, packs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serve, "supervise", lambda loaded: code)
+    monkeypatch.setattr(serve, "supervise", lambda loaded, load: code)
     assert cli.main(["serve", packs[0]]) == code
 
 

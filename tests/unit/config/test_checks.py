@@ -156,8 +156,8 @@ def test_live_mode_is_refused_by_this_version(tmp_path: Path) -> None:
         ({"bind_addr": "0.0.0.0:1", "ingress__rps_limit": "5"}, []),
         ({"ingress__max_inflight": "5", "ingress__rps_burst": "5"}, []),
         (
-            {"fill__queue": "1", "edge__watch": "true"},
-            ["edge.watch: has no effect", "fill.queue: has no effect"],
+            {"fill__queue": "1", "cas__max_bytes": "1GiB"},
+            ["fill.queue: has no effect", "cas.max_bytes: has no effect"],
         ),
         ({"ingress__timeout_secs": "5", "fill__queue": "512"}, []),
         (

@@ -46,6 +46,8 @@ PROMISED = [
     "edge_worker_up{slot}",
     "edge_worker_loop_lag_seconds{slot}",
     "edge_generation",
+    "edge_config_last_reload_successful",
+    "edge_config_last_reload_success_timestamp_seconds",
     "edge_ready",
     "edge_build_info{version,python,mode}",
 ]

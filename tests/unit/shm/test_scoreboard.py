@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from edge_server.errors import ResourceError
+from edge_server.shm.reload_record import RECORD_BYTES
 from edge_server.shm.scoreboard import (
     ALL_GATES,
     HEADER_BYTES,
@@ -72,7 +73,7 @@ def test_the_header_names_structure_and_version(board: Scoreboard) -> None:
 def test_rows_stand_after_the_header_and_share_no_cache_line(board: Scoreboard) -> None:
     assert HEADER_BYTES % 128 == 0
     assert ROW_BYTES % 128 == 0
-    assert len(board.segment.buf) == HEADER_BYTES + 8 * ROW_BYTES
+    assert len(board.segment.buf) == HEADER_BYTES + 8 * ROW_BYTES + RECORD_BYTES
 
 
 @pytest.mark.parametrize("field", list(Field), ids=lambda field: field.name)

@@ -11,6 +11,7 @@ from falcon import testing
 from edge_server.http.reasons import REASONS
 from edge_server.observe import logs, readiness
 from edge_server.roles import Brief
+from edge_server.shm.reload_record import Result
 from edge_server.shm.scoreboard import Field, Gate, Scoreboard
 from edge_server.sidecar import admin, main
 from edge_server.sidecar import status as status_module
@@ -18,7 +19,7 @@ from edge_server.sidecar.admin import make_app
 from edge_server.sidecar.hashing import Hashing
 
 READ = ["/", "/metrics", "/healthz", "/readyz", "/api/status", "/api/packs"]
-POSTED = ["/api/drain", "/api/undrain"]
+POSTED = ["/api/drain", "/api/undrain", "/api/reload"]
 
 
 @pytest.fixture(autouse=True)
@@ -198,6 +199,40 @@ def test_a_drain_that_is_not_yet_done_is_accepted(
     assert scoreboard.row(brief.row).get(Field.DRAIN_REQUEST) & 1
 
 
+def test_a_reload_is_asked_of_the_supervisor_and_not_waited_for(
+    client: testing.TestClient, scoreboard: Scoreboard, brief: Brief
+) -> None:
+    scoreboard.reloads.start(7, 0)
+    scoreboard.reloads.begin()
+    answer = client.simulate_post("/api/reload")
+    assert (answer.status_code, answer.json) == (202, {"after": 1})
+    first = scoreboard.row(brief.row).get(Field.ASKED_NS)
+    assert first > 0
+    client.simulate_post("/api/reload")
+    assert scoreboard.row(brief.row).get(Field.ASKED_NS) > first
+
+
+def test_the_last_reload_is_told_by_status_page_and_metrics(
+    client: testing.TestClient, scoreboard: Scoreboard
+) -> None:
+    scoreboard.reloads.start(7, 5_000_000_000)
+    scoreboard.reloads.begin()
+    assert client.simulate_get("/api/status").json["last_reload"]["running"]
+    scoreboard.reloads.end(Result.FAILED, 7, 9_000_000_000, "no <such> pack")
+    assert client.simulate_get("/api/status").json["last_reload"] == {
+        "result": "failed",
+        "reason": "no <such> pack",
+        "at": "1970-01-01T00:00:09.000+00:00",
+        "generation": 7,
+        "number": 1,
+        "running": False,
+    }
+    assert "no &lt;such&gt; pack" in client.simulate_get("/").text
+    metrics = client.simulate_get("/metrics").text
+    assert "edge_config_last_reload_successful 0.0" in metrics
+    assert "edge_config_last_reload_success_timestamp_seconds 5.0" in metrics
+
+
 def test_two_requests_are_never_the_same_word(brief: Brief, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admin, "CONFIRM_S", 0.0)
     row = brief.scoreboard.row(brief.row)
@@ -226,7 +261,8 @@ def test_who_may_not_drain_is_refused_and_logged(
 ) -> None:
     answer = client.simulate_post(path, headers={"Host": "127.0.0.1:9909", **headers})
     assert (answer.status_code, answer.headers["X-Reason"]) == (403, "not_allowed")
-    assert scoreboard.row(brief.row).get(Field.DRAIN_REQUEST) == 0
+    row = scoreboard.row(brief.row)
+    assert (row.get(Field.DRAIN_REQUEST), row.get(Field.ASKED_NS)) == (0, 0)
     (line,) = logged
     assert (line["event"], line["route"], line["reason"]) == ("reject", path, "not_allowed")
     assert "evil" not in json.dumps(line)

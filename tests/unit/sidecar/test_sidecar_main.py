@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import partial
 
 import pytest
 
 from edge_server import guard
+from edge_server.guard.drain import Drain
 from edge_server.observe import logs
 from edge_server.roles import Brief
 from edge_server.shm.scoreboard import Field, Row, WorkerState
 from edge_server.sidecar.hashing import Hashing
-from edge_server.sidecar.main import Tick
+from edge_server.sidecar.main import PATIENCE_S, Tick
 
 STATES = ("fresh", "head", "body", "busy", "parked", "idle", "linger")
 
@@ -29,7 +31,9 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many answers the guard is sending."""
     count = [0]
     monkeypatch.setattr(guard, "connections", lambda: dict.fromkeys(STATES, 0) | {"busy": count[0]})
-    monkeypatch.setattr(guard, "close_after_answers", lambda: None)
+    for name in ("close_after_answers", "stop_accepting"):
+        monkeypatch.setattr(guard, name, lambda: None)
+    monkeypatch.setattr(guard, "close_idle", lambda seconds: 0)
     return count
 
 
@@ -40,7 +44,8 @@ def tick(row: Row, brief: Brief, busy: list[int], monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(os, "_exit", end)
     monkeypatch.setattr(logs, "flush", lambda: None)
-    return Tick(row, Hashing(brief.catalog), drain_timeout_s=60)
+    drain = partial(Drain, brief.listener, lambda: False, PATIENCE_S)
+    return Tick(row, Hashing(brief.catalog), drain, drain_timeout_s=60)
 
 
 def test_a_tick_beats_and_shows_what_is_in_flight(tick: Tick, row: Row, busy: list[int]) -> None:

@@ -43,6 +43,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "version": "1.2.3",
         "mode": "offline",
         "generation": 4,
+        "last_reload": {"result": "none", "reason": "", "at": None, "running": False},
         "uptime_s": 3725.5,
         "ready": True,
         "degraded": False,

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import pytest
 
+from edge_server.config.load import Loaded
 from edge_server.config.schema import Config
 from edge_server.observe import logs
 from edge_server.observe.logs import log
@@ -16,6 +17,7 @@ from edge_server.shm.admission import Ledger
 from edge_server.shm.catalog import Catalog
 from edge_server.shm.scoreboard import Scoreboard
 from edge_server.shm.segment import segment_name
+from edge_server.supervisor.generations import Generation
 from edge_server.supervisor.listen import Listeners, bind_alone
 from edge_server.supervisor.loop import Instance, Supervisor
 from edge_server.supervisor.notify import Notifier
@@ -32,8 +34,11 @@ def supervisor() -> Iterator[Supervisor]:
     signals = SignalQueue()
     listeners = Listeners((), bind_alone(config.metrics_addr._replace(port=0)), ("", ""))
     roles = Roles(worker=lambda brief: 0, sidecar=lambda brief: 0)
-    instance = Instance(config, roles, listeners, catalog, board, ledger, "", (), 0.0)
-    yield Supervisor(instance, signals, Notifier({}))
+    first = Generation(config, catalog, (), ledger)
+    instance = Instance(first, roles, lambda: Loaded(config, {}), listeners, board, "", 0, 0.0)
+    made = Supervisor(instance, signals, Notifier({}))
+    yield made
+    made._watch.close()
     signals.restore()
     listeners.close()
     catalog.unlink()

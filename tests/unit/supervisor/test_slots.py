@@ -9,15 +9,19 @@ import pytest
 from edge_server.shm.scoreboard import SIDECAR_SLOT, WorkerState
 from edge_server.supervisor.slots import (
     MAX_DEATHS_BEFORE_SERVING,
+    SLOT_TRANSITIONS,
     TRANSITIONS,
     Event,
     Process,
     Slot,
+    SlotEvent,
+    SlotState,
     Stage,
     StartError,
 )
 
 S, E, W = Stage, Event, WorkerState
+P, H = SlotState, SlotEvent
 
 
 def fork(slot: Slot, now_s: float, pid: int = 100) -> Process:
@@ -52,6 +56,31 @@ def test_every_event_in_every_stage_leads_where_the_table_says(stage: Stage, eve
     after = EXPECTED[stage].get(event)
     assert process.on(event) is (after is not None)
     assert process.stage is (after or stage)
+
+
+EXPECTED_OF_PLACES = {
+    P.EMPTY: {H.FORKED: P.STARTING, H.CRASHED: P.BACKOFF},
+    P.BACKOFF: {H.DUE: P.EMPTY},
+    P.STARTING: {H.SERVES: P.SERVING, H.LOST: P.EMPTY, H.CRASHED: P.BACKOFF},
+    P.SERVING: {H.FORKED: P.REPLACING, H.LOST: P.EMPTY, H.CRASHED: P.BACKOFF},
+    P.REPLACING: {
+        H.SERVES: P.SERVING,
+        H.SUCCESSOR_LOST: P.SERVING,
+        H.LOST: P.STARTING,
+        H.CRASHED: P.STARTING,
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("state", "event"), list(itertools.product(SlotState, SlotEvent)), ids=lambda value: str(value.value)
+)
+def test_every_event_of_a_place_leads_where_the_table_says(state: SlotState, event: SlotEvent) -> None:
+    slot = Slot(0)
+    slot.state = state
+    slot._on(event)
+    assert slot.state is EXPECTED_OF_PLACES[state].get(event, state)
+    assert SLOT_TRANSITIONS.get((state, event), state) is slot.state
 
 
 def test_every_stage_but_the_last_ends_when_the_process_dies() -> None:
@@ -113,7 +142,8 @@ def test_a_dead_worker_is_replaced_at_once() -> None:
     ("lives_s", "waits_s"),
     [
         pytest.param([0.9], [0.0], id="one-early-death"),
-        pytest.param([0.9, 0.9, 0.1], [0.0, 1.0, 1.0], id="a-run-of-early-deaths"),
+        pytest.param([0.9, 0.9, 0.1], [0.0, 1.0, 2.0], id="a-run-of-early-deaths"),
+        pytest.param([0.1] * 9, [0, 1, 2, 4, 8, 16, 30, 30, 30], id="doubled-up-to-half-a-minute"),
         pytest.param([5.0, 0.9, 0.9], [0.0, 0.0, 1.0], id="a-run-after-a-long-life"),
         pytest.param([0.9, 0.9, 1.0, 0.9], [0.0, 1.0, 0.0, 0.0], id="a-long-life-ends-the-run"),
     ],
@@ -144,13 +174,12 @@ def test_one_that_drains_by_itself_makes_room_for_its_successor() -> None:
     assert list(slot.processes()) == [new]
 
 
-def test_a_successor_waits_until_its_letter_is_free() -> None:
+def test_a_successor_takes_whichever_letter_is_free() -> None:
     slot = Slot(0)
     old = serving(slot)
     slot.heed(old, W.DRAINING, 5.0)
-    new = serving(slot, 5.0)
-    slot.lose(new, 20.0)
-    assert slot.letter_due(20.0) is None, "a is still in use by the one that leaves"
+    slot.lose(serving(slot, 5.0), 20.0)
+    assert slot.letter_due(20.0) == "b", "a is still in use by the one that leaves"
     slot.lose(old, 21.0)
     assert slot.letter_due(21.0) == "a"
 
@@ -188,14 +217,14 @@ def test_a_process_that_only_starts_does_not_end_the_lack() -> None:
 
 def die(slot: Slot, times: int, now_s: float = 0.0) -> None:
     for turn in range(times):
-        slot.lose(fork(slot, now_s + 2 * turn), now_s + 2 * turn + 0.5)
+        slot.lose(fork(slot, now_s + 40 * turn), now_s + 40 * turn + 0.5)
 
 
 def test_a_worker_that_never_serves_ends_the_start() -> None:
     slot = Slot(2)
     die(slot, MAX_DEATHS_BEFORE_SERVING)
     with pytest.raises(StartError, match="worker 2 died 4 times") as caught:
-        die(slot, 1, now_s=50.0)
+        die(slot, 1, now_s=500.0)
     assert caught.value.exit_code == 1
     assert list(slot.processes()) == []
 
@@ -220,7 +249,7 @@ def test_once_a_worker_has_served_no_number_of_deaths_is_the_end() -> None:
     slot = Slot(0)
     slot.lose(serving(slot), 0.5)
     die(slot, 20, now_s=10.0)
-    assert slot.letter_due(100.0) is not None
+    assert slot.letter_due(1000.0) is not None
 
 
 def test_one_that_was_told_to_stop_before_it_served_is_no_failed_start() -> None:
@@ -229,3 +258,91 @@ def test_one_that_was_told_to_stop_before_it_served_is_no_failed_start() -> None
         process = fork(slot, 2.0 * turn)
         process.on(E.STOP)
         slot.lose(process, 2.0 * turn + 0.5)
+
+
+def replaced(slot: Slot, generation: int = 2) -> tuple[Process, Process]:
+    """Return the one that serves and its successor, which starts."""
+    old = serving(slot)
+    slot.replace(generation)
+    letter = slot.letter_due(5.0)
+    assert letter is not None
+    new = Process(slot.number, letter, 1, old.pid + 1, 5.0, slot.generation)
+    slot.take(new)
+    return old, new
+
+
+def test_a_successor_is_forked_while_the_old_one_serves() -> None:
+    slot = Slot(0)
+    old, new = replaced(slot)
+    assert (slot.state, slot.current, slot.coming) == (P.REPLACING, old, new)
+    assert (old.letter, new.letter, new.generation) == ("a", "b", 2)
+    assert slot.lacking_since_s is None
+    assert not slot.is_settled
+    assert slot.letter_due(6.0) is None
+
+
+def test_once_the_successor_serves_the_old_one_leaves() -> None:
+    slot = Slot(0)
+    old, new = replaced(slot)
+    slot.heed(new, W.SERVING, 5.5)
+    assert (slot.current, slot.leaving, slot.coming) == (new, old, None)
+    assert not slot.is_settled, "the old one may still take connections"
+    slot.heed(old, W.DRAINING, 5.6)
+    assert slot.is_settled
+    slot.lose(old, 7.0)
+    assert list(slot.processes()) == [new]
+
+
+def test_a_successor_that_dies_leaves_the_old_one_in_place_and_is_tried_again_later() -> None:
+    slot = Slot(0)
+    old, new = replaced(slot)
+    slot.lose(new, 5.1)
+    assert (slot.state, slot.current, slot.failures) == (P.SERVING, old, 1)
+    assert slot.lacking_since_s is None
+    again = fork(slot, 5.1, pid=103)
+    slot.lose(again, 5.2)
+    assert slot.failures == 2
+    assert slot.letter_due(6.1) is None
+    assert slot.letter_due(6.2) == "b"
+
+
+def test_if_the_old_one_dies_its_successor_has_the_place_already() -> None:
+    slot = Slot(0)
+    old, new = replaced(slot)
+    slot.lose(old, 5.2)
+    assert (slot.state, slot.current, slot.coming) == (P.STARTING, new, None)
+    assert slot.lacking_since_s == 5.2
+    slot.heed(new, W.SERVING, 5.5)
+    assert slot.is_settled
+
+
+def test_a_place_that_nobody_has_is_given_the_new_generation_without_delay() -> None:
+    slot = Slot(0)
+    for turn in range(4):
+        slot.lose(serving(slot, 40.0 * turn), 40.0 * turn + 0.1)
+    assert slot.state is P.BACKOFF
+    slot.replace(2)
+    assert slot.letter_due(120.2) is not None
+    assert slot.state is P.EMPTY
+
+
+def test_a_generation_that_is_taken_back_wants_no_successor() -> None:
+    slot = Slot(0)
+    _, new = replaced(slot, generation=2)
+    slot.lose(new, 5.1)
+    slot.replace(1)
+    assert slot.is_settled
+    assert slot.letter_due(100.0) is None
+
+
+def test_a_third_process_waits_for_a_letter() -> None:
+    slot = Slot(0)
+    _, new = replaced(slot)
+    slot.heed(new, W.SERVING, 5.5)
+    slot.replace(3)
+    assert slot.is_blocked
+    assert slot.letter_due(6.0) is None
+    assert slot.leaving is not None
+    slot.lose(slot.leaving, 8.0)
+    assert not slot.is_blocked
+    assert slot.letter_due(8.0) == "a"

@@ -8,8 +8,8 @@ import signal
 import pytest
 
 from edge_server.shm.scoreboard import SIDECAR_SLOT
-from edge_server.supervisor.slots import EARLY_S, Event, Process, Slot
-from edge_server.supervisor.stopping import GRACE_S, HANDSHAKE_S, Stopping
+from edge_server.supervisor.slots import Event, Process, Slot
+from edge_server.supervisor.stopping import GRACE_S, HANDSHAKE_S, START_S, Stopping
 
 TIMEOUT_S = 10.0
 SIDECAR, WORKER = 50, 100  # pids; worker n has WORKER + n
@@ -82,7 +82,7 @@ def test_one_that_is_still_starting_is_told_when_it_serves(sent: Sent) -> None:
 
 def test_one_that_takes_too_long_to_start_is_not_waited_for(sent: Sent) -> None:
     stopping, _ = begin(place(0, WORKER, serves=False, born_s=0.0))
-    stopping.advance(EARLY_S + 0.1)
+    stopping.advance(START_S + 0.1)
     assert sent == [(WORKER, signal.SIGTERM)]
 
 

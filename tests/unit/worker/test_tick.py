@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from edge_server import guard
+from edge_server.guard.drain import Drain
 from edge_server.observe.logs import AccessLog
 from edge_server.observe.tally import Tally
 from edge_server.shm.scoreboard import ROW_BYTES, Field, Row
-from edge_server.worker.drain import Drain
 from edge_server.worker.tick import Tick
 
 STATES = {"fresh": 1, "head": 2, "body": 3, "busy": 4, "parked": 5, "idle": 6, "linger": 7}
@@ -55,7 +55,7 @@ def test_what_else_is_due_is_done_before_the_counts_are_folded(row: Row) -> None
             order.append("fold")
 
     beats = [lambda: order.append("first"), lambda: order.append("second")]
-    tick = Tick(row, NotedTally(), AccessLog(0), no_drain, no_end, beats)
+    tick = Tick(row, NotedTally(), AccessLog(0), no_drain, no_end, beats=beats)
     tick()
     tick()
     assert order == ["first", "second", "fold"] * 2
