@@ -227,7 +227,7 @@ class Inside:
             _raised(guard.peer),
             _raised(guard.arrived),
             _raised(guard.pressure),
-            _raised(lambda: guard.remember(0, "")),
+            _raised(lambda: guard.remember(0, "", None)),
             _raised(lambda: guard.send_memory(b"")),
             _raised(lambda: guard.File(os.open(os.devnull, os.O_RDONLY), 0, 0, 0).send(0, 0)),
         ]
@@ -237,7 +237,8 @@ class Inside:
         self._asked += 1
         answer = getattr(self, f"answer_{environ['PATH_INFO'].strip('/')}")
         if "remember" in query:
-            guard.remember(int(query["remember"]), '"tag"')
+            made_from = self._file(query) if "from" in query else None
+            guard.remember(int(query["remember"]), '"tag"', made_from)
         return answer(query, environ, start_response)
 
     def answer_text(self, query: Query, environ: dict[str, Any], start_response: StartResponse) -> bytes:
@@ -258,9 +259,10 @@ class Inside:
 
     def _file(self, query: Query) -> guard.File:
         """Return the file of a target, as it was when it was first asked for in this way."""
-        key = tuple(query.get(name, "") for name in ("path", "size", "mtime", "links"))
+        path = query.get("path", query.get("from", ""))
+        key = (path, *(query.get(name, "") for name in ("size", "mtime", "links")))
         if key not in self._files:
-            descriptor = os.open(query["path"], os.O_RDONLY)
+            descriptor = os.open(path, os.O_RDONLY)
             now = os.fstat(descriptor)
             size, mtime_ns = int(query.get("size", now.st_size)), int(query.get("mtime", now.st_mtime_ns))
             self._files[key] = guard.File(descriptor, size, mtime_ns, int(query.get("links", 1)))

@@ -211,14 +211,14 @@ def run(*arguments: object, within: float = 30, **more: Any) -> subprocess.Compl
     )
 
 
-def eventually(condition: Callable[[], T], within: float = 5) -> T:
-    """Return the first true value of `condition`; fail if there is none in time."""
+def eventually(condition: Callable[[], T], within: float = 5, told: Callable[[], str] = str) -> T:
+    """Return the first true value of `condition`; fail if there is none in time, with what `told` says."""
     deadline = time.monotonic() + within
     while True:
         value = condition()
         if value:
             return value
-        assert time.monotonic() < deadline, f"not within {within} s"
+        assert time.monotonic() < deadline, f"not within {within} s {told()}"
         time.sleep(0.01)
 
 

@@ -92,7 +92,9 @@ class Limits:
     warm_bytes: int  # of files, kept in memory to be sent without copying; 0 for none
 
 
-def serve(listener: socket.socket, app: WsgiApp, limits: Limits, tick: Callable[[], None]) -> None:
+def serve(
+    listener: socket.socket, app: WsgiApp, limits: Limits, tick: Callable[[], None], corr_prefix: str = ""
+) -> None:
     """Serve `app` on a listening socket until the process exits.
 
     Args:
@@ -100,6 +102,7 @@ def serve(listener: socket.socket, app: WsgiApp, limits: Limits, tick: Callable[
         app: called by bjoern for each complete request.
         limits: what clients may do.
         tick: called about ten times a second from the loop; what it raises is printed.
+        corr_prefix: begins the correlation ids of the guard's own answers; a random one if empty.
     """
     listener.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _NOTSENT_BYTES)  # clients inherit it
     _guard.configure(
@@ -114,7 +117,7 @@ def serve(listener: socket.socket, app: WsgiApp, limits: Limits, tick: Callable[
         max_fields=limits.max_fields,
         max_body_bytes=limits.max_body_bytes,
         warm_bytes=limits.warm_bytes,
-        corr_prefix=secrets.token_hex(8),
+        corr_prefix=corr_prefix or secrets.token_hex(8),
     )
     _guard.tick(tick)
     # NOTE: bjoern handles SIGINT itself, and stops; Ctrl-C is the supervisor's to answer.

@@ -191,7 +191,7 @@ def repeat(kinds: int, bounds: tuple[float, ...], sample_every: int, /) -> None:
         ValueError: too many of them.
     """
 
-def remember(kind: int, etag: str, /) -> None:
+def remember(kind: int, etag: str, file: File | None, /) -> None:
     """Have the answer to the request being answered given again to the same bytes.
 
     Nothing of it may depend on more than the head of its request, but for Date, X-Corr-ID and the
@@ -202,6 +202,8 @@ def remember(kind: int, etag: str, /) -> None:
     Args:
         kind: below `kinds` of `repeat`.
         etag: for the samples.
+        file: what the answer was made from, where its body is not sent from a `File`; None for nothing
+            that can change.
 
     Raises:
         RuntimeError: no request is being answered.

@@ -70,8 +70,7 @@ void conn_release(struct conn *c) {
     repeat_stop(c);
     plan_drop(c);
     fields_drop(c);
-    free(c->memo);
-    c->memo = NULL;
+    repeat_want_not(c);
     free(c->input);
     free(c->head);
     c->input = c->head = NULL;

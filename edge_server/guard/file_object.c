@@ -9,6 +9,10 @@ typedef struct {
     struct file *file;
 } File;
 
+struct file *file_of(PyObject *object) {
+    return ((File *)object)->file;
+}
+
 static PyObject *file_make(PyTypeObject *type, PyObject *args, PyObject *names) {
     int fd;
     unsigned links;

@@ -6,4 +6,6 @@
 
 extern PyTypeObject File_Type;
 
+struct file *file_of(PyObject *object);
+
 #endif

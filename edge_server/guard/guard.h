@@ -46,6 +46,7 @@ enum conn_phase {
 /* A request whose answer is to be remembered, until that answer's head goes out. */
 struct memo {
     unsigned kind;
+    struct file *file;             /* held: what the answer was made from; NULL for none */
     size_t length;
     char etag[ETAG_BYTES];
     char request[];
@@ -79,6 +80,7 @@ struct conn {
     uint64_t pace_read;            /* of it, what the client had read at pace_ns */
     int64_t pace_ns;               /* when its pace was last judged */
     size_t answer_head_sent;
+    size_t own_length;             /* of the bytes that the application returned; SIZE_MAX: not known */
     struct plan plan;
     struct memo *memo;             /* owned; NULL where the answer is not to be remembered */
     ev_io own;                     /* of the guard's, while a repeated answer waits for the socket */
@@ -185,6 +187,7 @@ enum sending plan_send(struct conn *c);
 struct iovec plan_small_body(const struct plan *plan);
 void plan_advance(struct conn *c, size_t of_body);
 void account(struct conn *c, size_t body);
+void mind_the_crowd(struct conn *c);
 bool answer_finish(struct conn *c);
 void answer_begin(struct conn *c);
 bool plan_file(struct conn *c, struct file *file, off_t offset, size_t length);
@@ -234,7 +237,8 @@ unsigned repeat_kinds(void);
 unsigned repeat_bounds(void);
 struct repeated *repeat_counts(unsigned kind);
 const struct repeat_sample *repeat_samples(size_t *count);
-bool repeat_want(struct conn *c, unsigned kind, const char *etag, size_t etag_length);
+bool repeat_want(struct conn *c, unsigned kind, const char *etag, size_t etag_length, struct file *file);
+void repeat_want_not(struct conn *c);
 void repeat_remember(struct conn *c, const char *lines, size_t lines_length, const char *body, size_t own);
 enum repeat repeat_try(struct conn *c, const char *in, size_t n, size_t *used);
 void repeat_stop(struct conn *c);

@@ -369,6 +369,19 @@ typedef struct {
     PyObject *inner;
 } Checked;
 
+/* Whether a byte is below 0x20. PERF: eight at a time; almost no header has one. */
+static bool has_control(const unsigned char *bytes, size_t length) {
+    uint64_t found = 0, word;
+    size_t at = 0;
+    for (; at + 8 <= length; at += 8) {
+        memcpy(&word, bytes + at, 8);
+        found |= (word - UINT64_C(0x2020202020202020)) & ~word;
+    }
+    for (; at < length; at++)
+        found |= bytes[at] < 0x20 ? UINT64_C(0x80) : 0;
+    return (found & UINT64_C(0x8080808080808080)) != 0;
+}
+
 static bool is_clean(PyObject *text) {
     if (!PyUnicode_Check(text))
         return false;
@@ -376,6 +389,8 @@ static bool is_clean(PyObject *text) {
         return false;
     const unsigned char *bytes = PyUnicode_1BYTE_DATA(text);
     Py_ssize_t length = PyUnicode_GET_LENGTH(text);
+    if (!has_control(bytes, (size_t)length))
+        return true;
     return memchr(bytes, '\r', (size_t)length) == NULL && memchr(bytes, '\n', (size_t)length) == NULL &&
            memchr(bytes, '\0', (size_t)length) == NULL;
 }
@@ -446,6 +461,8 @@ static PyObject *call_app(PyObject *self, PyObject *const *args, size_t flags, P
         return NULL;
     PyObject *given[] = {args[0], start};
     PyObject *body = PyObject_Vectorcall(((Checked *)self)->inner, given, 2, NULL);
+    if (guard.current != NULL)
+        guard.current->own_length = body != NULL && PyBytes_Check(body) ? (size_t)PyBytes_GET_SIZE(body) : SIZE_MAX;
     guard.current = NULL; /* whoever is called next from the loop answers no request */
     Py_DECREF(start);
     return body;

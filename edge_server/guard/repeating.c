@@ -31,7 +31,7 @@ struct answer {
     struct answer *next;           /* in its bucket */
     struct answer *newer, *older;
     struct answer *file_next, **file_link; /* among those of its file */
-    struct file *file;             /* of the body; not held: a file that goes takes its answers along */
+    struct file *file;             /* not held: a file that goes takes its answers along */
     off_t offset;
     uint64_t body_length;
     uint64_t hash;
@@ -40,6 +40,7 @@ struct answer {
     unsigned kind;
     bool was_used;                 /* since the hand of the eviction passed */
     bool has_body;                 /* behind the lines, as it is not a file's */
+    bool is_of_file;               /* the body is of the file's bytes; else it was only made from them */
     char etag[ETAG_BYTES];
     char text[];                   /* the request, the lines, the body */
 };
@@ -179,19 +180,26 @@ static void keep(struct answer *answer, struct file *file) {
 }
 
 /* The application wants its answer to this request repeated. */
-bool repeat_want(struct conn *c, unsigned kind, const char *etag, size_t etag_length) {
+bool repeat_want(struct conn *c, unsigned kind, const char *etag, size_t etag_length, struct file *file) {
     if (kind >= memory.kinds || guard.raw_length == 0 || c->wants_close || c->is_head_request ||
         etag_length >= ETAG_BYTES)
         return true;
     struct memo *memo = malloc(sizeof *memo + guard.raw_length);
     if (memo == NULL)
         return false;
-    *memo = (struct memo){.kind = kind, .length = guard.raw_length};
+    *memo = (struct memo){.kind = kind, .file = file == NULL ? NULL : file_hold(file), .length = guard.raw_length};
     memcpy(memo->etag, etag, etag_length);
     memcpy(memo->request, guard.raw, guard.raw_length);
-    free(c->memo);
+    repeat_want_not(c);
     c->memo = memo;
     return true;
+}
+
+void repeat_want_not(struct conn *c) {
+    if (c->memo != NULL)
+        file_release(c->memo->file);
+    free(c->memo);
+    c->memo = NULL;
 }
 
 /* Copy the lines of a head, but those that are made anew for each answer. */
@@ -218,7 +226,8 @@ static size_t put_lines(char *out, const char *lines, size_t length) {
 void repeat_remember(struct conn *c, const char *lines, size_t lines_length, const char *body, size_t own) {
     const struct memo *memo = c->memo;
     size_t most = memo->length + lines_length + c->fields_length + own;
-    bool is_worth_it = own <= OWN_BODY_BYTES && (c->plan.file == NULL || !c->plan.file->is_retired);
+    struct file *file = c->plan.file != NULL ? c->plan.file : memo->file;
+    bool is_worth_it = own <= OWN_BODY_BYTES && (file == NULL || !file->is_retired);
     struct answer *answer = is_worth_it ? malloc(sizeof *answer + most) : NULL;
     if (answer != NULL) {
         *answer = (struct answer){.kind = memo->kind, .request_length = memo->length,
@@ -236,8 +245,9 @@ void repeat_remember(struct conn *c, const char *lines, size_t lines_length, con
         if (c->plan.file != NULL) {
             answer->offset = c->plan.offset;
             answer->body_length = c->plan.left;
+            answer->is_of_file = true;
         }
-        keep(answer, c->plan.file);
+        keep(answer, file);
     }
 }
 
@@ -362,8 +372,8 @@ static bool plan_body(struct conn *c, const struct answer *answer, struct iovec 
     if (answer->has_body)
         *with_head = (struct iovec){(char *)answer->text + answer->request_length + answer->lines_length,
                                     answer->body_length};
-    if (answer->file == NULL)
-        return true;
+    if (answer->file == NULL || !answer->is_of_file)
+        return answer->file == NULL || file_is_unchanged(answer->file);
     if (!plan_file(c, answer->file, answer->offset, answer->body_length))
         return false;
     *with_head = plan_small_body(&c->plan);
@@ -380,6 +390,7 @@ static enum repeat give(struct conn *c, struct answer *answer) {
         return REPEAT_NO;
     }
     answer->was_used = true;
+    mind_the_crowd(c);
     guard.counters.requests++;
     c->arrived_ns = c->since_ns;
     answer_begin(c);

@@ -1,5 +1,6 @@
 /* Repeating, as Python sees it. */
 #define PY_SSIZE_T_CLEAN
+#include "file_object.h"
 #include "methods.h"
 
 PyObject *guard_repeat(PyObject *self, PyObject *const *args, Py_ssize_t count) {
@@ -28,15 +29,16 @@ PyObject *guard_remember(PyObject *self, PyObject *const *args, Py_ssize_t count
     struct conn *c = answering();
     if (c == NULL)
         return NULL;
-    if (count != 2) {
-        PyErr_SetString(PyExc_TypeError, "remember takes (kind, etag)");
+    if (count != 3 || (args[2] != Py_None && !PyObject_TypeCheck(args[2], &File_Type))) {
+        PyErr_SetString(PyExc_TypeError, "remember takes (kind, etag, File or None)");
         return NULL;
     }
     long kind = PyLong_AsLong(args[0]);
     const char *etag = PyUnicode_AsUTF8AndSize(args[1], &length);
     if (etag == NULL || (kind == -1 && PyErr_Occurred()))
         return NULL;
-    if (!repeat_want(c, (unsigned)kind, etag, (size_t)length))
+    struct file *file = args[2] == Py_None ? NULL : file_of(args[2]);
+    if (!repeat_want(c, (unsigned)kind, etag, (size_t)length, file))
         return PyErr_NoMemory();
     Py_RETURN_NONE;
 }

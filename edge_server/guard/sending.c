@@ -51,8 +51,7 @@ void answer_begin(struct conn *c) {
     c->answer_head_sent = 0;
     c->answer_sent = 0;
     c->answer_left = ANSWER_OPEN;
-    free(c->memo);
-    c->memo = NULL;
+    repeat_want_not(c);
 }
 
 void plan_drop(struct conn *c) {
@@ -160,8 +159,9 @@ static uint64_t announced(const char *head, size_t length) {
 static const char *find_blank(const struct conn *c, const char *text, size_t n) {
     if (n < 12)
         return NULL;
-    if (c->plan.kind != PLAN_NONE && ends_with(text, n, ENDING_KEEP, sizeof ENDING_KEEP - 1))
-        return text + n - 4;
+    size_t own = c->plan.kind != PLAN_NONE ? 0 : c->own_length;
+    if (own < n && ends_with(text, n - own, ENDING_KEEP, sizeof ENDING_KEEP - 1))
+        return text + n - own - 4;
     return memmem(text, n, "\r\n\r\n", 4);
 }
 
@@ -285,7 +285,10 @@ static int more_after(const struct plan *plan, size_t length) {
 /* Send from a warm block: large pieces as the pages that they are. */
 static ssize_t send_warm(struct conn *c, const struct block *block, size_t where) {
     struct plan *plan = &c->plan;
-    size_t rest = block->length - where, length = plan->left < rest ? (size_t)plan->left : rest;
+    size_t most = block->length - where;
+    if (c->holds_less && most > KEPT_BYTES)
+        most = KEPT_BYTES;
+    size_t length = plan->left < most ? (size_t)plan->left : most;
     off_t from = (off_t)where;
     ssize_t sent = block->memfd >= 0 && length > SPLICED_BYTES
                        ? sendfile(fd_of(c), block->memfd, &from, length)
@@ -427,7 +430,9 @@ static size_t gather(struct conn *c, const struct answer_head *head, const char 
 }
 
 /* Thousands of clients that do not read must not use up what memory the kernel has for TCP. */
-static void hold_less(struct conn *c) {
+void mind_the_crowd(struct conn *c) {
+    if (guard.counters.states[CONN_BUSY] <= CROWD || c->holds_less)
+        return;
     int bytes = CROWDED_BYTES;
     c->holds_less = setsockopt(fd_of(c), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes) == 0;
 }
@@ -442,14 +447,12 @@ static void remember(struct conn *c, const struct answer_head *head, const char 
     bool is_whole = c->plan.file != NULL ? c->plan.left == head->body : own == head->body;
     if (head->ending == ENDING_KEEP && is_whole)
         repeat_remember(c, text, head->fields, body, own);
-    free(c->memo);
-    c->memo = NULL;
+    repeat_want_not(c);
 }
 
 static ssize_t write_head(struct conn *c, const char *text, size_t n) {
     struct answer_head head;
-    if (guard.counters.states[CONN_BUSY] > CROWD && !c->holds_less)
-        hold_less(c);
+    mind_the_crowd(c);
     if (c->answer_head_sent == 0 && guard.is_closing)
         c->wants_close = true; /* said once: a head that goes out in pieces must not change its mind */
     if (!understand(c, text, n, &head))

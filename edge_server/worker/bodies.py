@@ -18,6 +18,7 @@ from typing import Protocol
 from blake3 import blake3
 
 from edge_server.errors import PackUnreadable
+from edge_server.guard import File
 from edge_server.http.codings import DecodeCap, DecodeError, decode
 from edge_server.worker.files import OpenFile
 
@@ -26,7 +27,13 @@ _HASH_BLOCK_BYTES = 1 << 20
 
 
 class Source(Protocol):
-    """Bytes of one representation."""
+    """Bytes of one representation.
+
+    Attributes:
+        guarded: the file that they depend on; None where nothing can change them.
+    """
+
+    guarded: File | None
 
     def read(self, start: int, stop: int) -> bytes:
         """Return the bytes ``[start, stop)``.
@@ -67,9 +74,10 @@ def digest_of(source: Source, length: int) -> bytes:
 class FileSpan:
     """A span of a file, as it lies there."""
 
-    __slots__ = ("_file", "_offset")
+    __slots__ = ("_file", "_offset", "guarded")
 
     def __init__(self, file: OpenFile, offset: int) -> None:
+        self.guarded: File | None = file.guarded
         self._file = file
         self._offset = offset
 
@@ -90,9 +98,10 @@ class FileSpan:
 class MemoryBody:
     """A body that is held in memory: a TileJSON document, an archive's metadata."""
 
-    __slots__ = ("_data",)
+    __slots__ = ("_data", "guarded")
 
     def __init__(self, data: bytes) -> None:
+        self.guarded: File | None = None
         self._data = data
 
     def read(self, start: int, stop: int) -> bytes:
@@ -108,9 +117,10 @@ class MemoryBody:
 class DecodedSpan:
     """A span of a file stored in a coding that the client does not take, decoded anew each time."""
 
-    __slots__ = ("_coding", "_length", "_max_bytes", "_max_ratio", "_span")
+    __slots__ = ("_coding", "_length", "_max_bytes", "_max_ratio", "_span", "guarded")
 
     def __init__(self, span: FileSpan, length: int, coding: str, max_bytes: int, max_ratio: float) -> None:
+        self.guarded = span.guarded
         self._span = span
         self._length = length
         self._coding = coding

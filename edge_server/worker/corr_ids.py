@@ -1,18 +1,19 @@
 """Correlation ids: one a request, unique over workers and restarts without asking anyone.
 
-Made of a random part drawn once a process, after the fork, and a count.
+Made of a random prefix drawn once a process, after the fork, and a count.
 """
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from itertools import count
 
 
-def bind_corr_ids() -> Callable[[], str]:
-    """Return a function that gives a new id: 16 random hex digits, a dash, a hex count."""
-    prefix = secrets.token_hex(8)
+def bind_corr_ids(prefix: str) -> Callable[[], str]:
+    """Return a function that gives a new id: the prefix, a dash, a hex count.
+
+    Those of the guard's own answers have a "g" before the count.
+    """
     following = count(1).__next__
 
     def corr_id() -> str:

@@ -26,12 +26,13 @@ class OpenFile:
             (archives: a replaced one answers until the next generation).
 
     Attributes:
+        guarded: the file as the guard sends it.
         open_now: how many of them are open in this process.
     """
 
     open_now: ClassVar[int] = 0
 
-    __slots__ = ("_descriptor", "_file", "_mtime_ns", "_needed_links", "_size", "source")
+    __slots__ = ("_descriptor", "_mtime_ns", "_needed_links", "_size", "guarded", "source")
 
     def __init__(self, descriptor: int, source: SourceFile, *, may_be_unlinked: bool) -> None:
         self._descriptor = descriptor
@@ -39,7 +40,7 @@ class OpenFile:
         self._size = source.size
         self._mtime_ns = source.mtime_ns
         self._needed_links = 0 if may_be_unlinked else 1
-        self._file = File(descriptor, self._size, self._mtime_ns, self._needed_links)
+        self.guarded = File(descriptor, self._size, self._mtime_ns, self._needed_links)
         OpenFile.open_now += 1
 
     def read(self, offset: int, length: int) -> bytes:
@@ -68,7 +69,7 @@ class OpenFile:
         Raises:
             PackUnreadable: as `read`. A change that comes later cuts the connection.
         """
-        if not self._file.send(offset, length):
+        if not self.guarded.send(offset, length):
             raise PackUnreadable("cannot be read, or changed since it was mounted", self.source.path)
 
     def check(self) -> None:

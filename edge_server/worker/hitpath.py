@@ -216,7 +216,7 @@ def bind_hit_path(
             outcome.latency_s += latency_s
             outcome.bytes_out += sent
             if may_repeat and method == "GET" and "HTTP_X_CORR_ID" not in environ:
-                remember(KINDS[int(status[:3])], etag)
+                remember(KINDS[int(status[:3])], etag, source.guarded)
         if wants_line(int(status[:3])):
             access_log.request(
                 route=ASSETS,
@@ -256,7 +256,7 @@ def bind_hit_path(
         latency_s = monotonic() - started
         tally.record(ASSETS, method, 204, latency_s, hit="pack")
         if may_repeat and method == "GET" and "HTTP_X_CORR_ID" not in environ:
-            remember(KINDS[204], "")
+            remember(KINDS[204], "", None)
         if wants_line(204):
             access_log.request(
                 route=ASSETS,

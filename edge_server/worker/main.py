@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import random
 import resource
+import secrets
 import sys
 from types import TracebackType
 
@@ -47,6 +48,7 @@ def run(brief: Brief) -> int:
     memory.tune()
     sys.excepthook = _log_cut_body
     config = brief.config
+    prefix = secrets.token_hex(8)
     state = HitPath(PREPARED_MAX)
     tally, access_log, clock = Tally(), AccessLog(config.log.access_sample), DateClock()
     cors = CorsPolicy(
@@ -79,7 +81,7 @@ def run(brief: Brief) -> int:
         app,
         tally=tally,
         access_log=access_log,
-        new_corr_id=bind_corr_ids(),
+        new_corr_id=bind_corr_ids(prefix),
         clock=clock,
         cors=shared_cors,
         generation=generation,
@@ -95,7 +97,7 @@ def run(brief: Brief) -> int:
     tick.heed_signals()
     limits = limits_of(config.ingress, brief.scoreboard.slots, config.workers.warm_bytes)
     row.set(Field.STATE, WorkerState.SERVING)
-    guard.serve(brief.listener, hit_path, limits, tick)
+    guard.serve(brief.listener, hit_path, limits, tick, prefix)
     return 1  # bjoern's loop only ends with the process
 
 

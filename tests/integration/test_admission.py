@@ -139,7 +139,11 @@ def test_what_clients_were_told_is_what_the_metrics_say(limited: Server, stack: 
     before = eventually(lambda: told() if told() == told() else None)
     seen, _ = load([*one, *other], 1.0)
     expected = {"200": seen[200], "429": seen[429], "rejected": seen[429]}
-    eventually(lambda: {name: value - before[name] for name, value in told().items()} == expected)
+
+    def counted() -> dict[str, float]:
+        return {name: value - before[name] for name, value in told().items()}
+
+    eventually(lambda: counted() == expected, told=lambda: f"{counted()} instead of {expected}")
 
 
 def test_killing_workers_again_and_again_neither_adds_nor_takes_budget(limited: Server) -> None:

@@ -217,6 +217,17 @@ def test_a_changed_file_is_not_repeated(app: GuardApp, large: Path) -> None:
             assert connection.ask(target("file", path=large, length=length)).status == 503
 
 
+def test_what_was_made_from_a_changed_file_is_not_repeated(app: GuardApp, large: Path) -> None:
+    asked = f"/text?{urlencode({'remember': 1, 'text': 'made', 'from': large})}"
+    with Connection(app.place) as connection:
+        for _ in range(3):
+            assert connection.ask(asked).body == b"made"
+        assert app.do("asked") == 1
+        rewrite(large)
+        connection.ask(asked)
+        assert app.do("asked") == 2
+
+
 def test_a_repeated_answer_under_way_is_never_mixed(app: GuardApp, large: Path) -> None:
     with Connection(app.place) as other, Connection(app.place, receive_buffer=SMALL_BUFFER) as slow:
         for _ in range(4):  # all of it is warm then

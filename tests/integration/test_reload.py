@@ -203,6 +203,7 @@ def test_a_changed_pack_is_noticed_and_a_broken_one_refused(serve: Serve, settin
     child(server, "watcher")
     eventually(lambda: change_is_noticed(server, settings), within=15)
     write(settings.archive.with_suffix(".new"), BROKEN)
+    eventually(lambda: not server.status()["last_reload"]["running"])
     number = server.status()["last_reload"]["number"]
     settings.archive.with_suffix(".new").replace(settings.archive)
     told = ended(server, number + 1)

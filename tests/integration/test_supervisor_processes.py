@@ -318,6 +318,7 @@ def test_children_die_with_a_killed_supervisor_and_the_next_start_cleans_up(
     assert sorted(name.rsplit("-", 1)[1] for name in left) == [
         "digests",
         "g1",
+        "g1",
         "lock",
         "metrics",
         "scoreboard",

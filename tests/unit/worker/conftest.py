@@ -121,7 +121,7 @@ def make_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
             app,
             tally=tally,
             access_log=access_log,
-            new_corr_id=bind_corr_ids(),
+            new_corr_id=bind_corr_ids("0123456789abcdef"),
             clock=clock,
             cors=shared,
             generation=scoreboard.generation_word,
