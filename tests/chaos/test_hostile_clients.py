@@ -402,7 +402,7 @@ def test_slow_attackers_hinder_nobody_and_are_gone_in_time(
     if mode == "ranges":  # answered too fast to be seen
         eventually(lambda: range_requests(server) > SLOW_HTTP * 0.95)
     else:
-        assert lives.seen > SLOW_HTTP * 0.95
+        assert lives.seen >= SLOW_HTTP * 0.95
         assert most_taken / (lives.most / len(pids)) < PROCESS_BYTES_MAX
     assert canary.p99_s < max(5 * usual_s, P99_MIN_S) + stalls.since(began_s)
     assert_unharmed(server, pids)
