@@ -93,3 +93,19 @@ def test_nobody_is_hung_up_sooner_than_at_a_stop(
     guarded.is_stopping = False
     stopping(listener, guarded, patience_s).step()
     assert guarded.patience_s == [borne_s]
+
+
+class TersePlace(socket.socket):
+    """A listening socket of a kernel that tells the state of TCP and nothing more."""
+
+    def getsockopt(self, level: int, option: int, length: int = 0) -> bytes:  # type: ignore[override]
+        return super().getsockopt(level, option, length)[:8]
+
+
+def test_a_kernel_that_tells_little_still_tells_whether_somebody_waits() -> None:
+    with TersePlace() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        assert queued(listener) == 0
+        with socket.create_connection(listener.getsockname()):
+            assert queued(listener) == 1
