@@ -26,6 +26,7 @@
 #define REMEMBERED_BYTES (24 << 20)
 #define OWN_BODY_BYTES (64 * 1024) /* of a body that is not a file's */
 #define SAMPLES 256
+#define WHOLE_BYTES 4096           /* input up to here may be one head; more is many, in a pipeline */
 
 struct answer {
     struct answer *next;           /* in its bucket */
@@ -427,11 +428,12 @@ static enum repeat give(struct conn *c, struct answer *answer) {
 static struct answer *find_first(const char *in, size_t n, size_t *length) {
     static const char END[] = "\r\n\r\n";
     *length = n;
-    struct answer *answer = n > 4 && memcmp(in + n - 4, END, 4) == 0 ? find(in, n) : NULL;
+    bool may_be_one = n > 4 && n <= WHOLE_BYTES && memcmp(in + n - 4, END, 4) == 0;
+    struct answer *answer = may_be_one ? find(in, n) : NULL;
     if (answer != NULL)
         return answer;
     const char *end = memmem(in, n, END, 4);
-    if (end == NULL || end + 4 == in + n)
+    if (end == NULL || (may_be_one && end + 4 == in + n))
         return NULL;
     *length = (size_t)(end - in) + 4;
     return find(in, *length);
