@@ -16,7 +16,13 @@ from bench.duel import Outcome, Spread
 from bench.memory import Weight
 from bench.startup import Start
 
-CPU_RATIO_GOAL = 1.3
+# CPU a request, svc-edge to nginx, at most.
+CPU_RATIO_GOALS = {
+    **dict.fromkeys(("object-1KiB", "object-4KiB", "object-16KiB", "range-16KiB"), 1.1),
+    **dict.fromkeys(("object-64KiB", "range-64KiB"), 0.95),
+    **dict.fromkeys(("object-256KiB", "object-1MiB", "range-256KiB"), 0.7),
+    "not-modified": 1.2,
+}
 READY_GOAL_S = 0.3
 VERIFIED_GOAL_S = 2.0
 IDLE_GOAL_MIB = 40.0
@@ -126,10 +132,9 @@ def _starts(starts: list[Start]) -> Table:
 def _goals(results: Results) -> Table:
     found: list[tuple[str, float, float, str]] = []
     for outcome in results.outcomes:
-        if outcome.case == "object-4KiB" and not outcome.failure:
-            found.append(
-                ("CPU a request at 4 KiB", outcome.ratio("cpu_us").median, CPU_RATIO_GOAL, "x nginx")
-            )
+        goal = CPU_RATIO_GOALS.get(outcome.case)
+        if goal is not None and not outcome.failure:
+            found.append((f"CPU a request, {outcome.case}", outcome.ratio("cpu_us").median, goal, "x nginx"))
     for start in results.starts:
         if start.name == "20,000-tile archive, verify none":
             found.append((f"ready, {start.name}", start.ready_s.median, READY_GOAL_S, "s"))

@@ -2,8 +2,8 @@
 
 Process      a worker, called by bjoern for every request.
 Owns         the cache of prepared answers.
-Budget       at most 1.3 times the CPU that nginx needs for the same 4 KiB answer;
-             ``make bench`` measures it.
+Budget       at most 1.3 times the CPU that nginx needs for the same 4 KiB answer, where it is made
+             anew; repeated ones have goals of their own. ``make bench`` measures both.
 
 What admission refuses (worker/admission.py) is answered here and at once, for about what a small hit costs.
 Most hits do not even come here: what was answered once is repeated by the guard (worker/repeats.py).
