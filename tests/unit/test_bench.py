@@ -161,7 +161,9 @@ def test_the_tables_show_ratio_goal_and_failure(capsys: pytest.CaptureFixture[st
     report.print_results(results(), markdown=markdown)
     shown = capsys.readouterr().out
     assert "1.40 (1.40-1.40)" in shown
-    assert [line.split()[-1 - markdown] for line in shown.splitlines() if "at 4 KiB" in line] == ["NO"]
+    assert [
+        line.split()[-1 - markdown] for line in shown.splitlines() if "a request, object-4KiB" in line
+    ] == ["NO"]
     assert "FAILED status 500" in shown
 
 
