@@ -44,6 +44,17 @@ class ResourceError(EdgeError):
     exit_code = 69  # EX_UNAVAILABLE of sysexits.h
 
 
+class NoRoom(EdgeError):
+    """Something fits neither tier of the store, or its record not into the fill index."""
+
+
+class BodyGone(EdgeError, KeyError):
+    """The body of a record is not there, or not as it was stored."""
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)
+
+
 class Rejection(EdgeError):
     """A refused request. Subclasses fix `status` and `reason` (contract, section 1).
 

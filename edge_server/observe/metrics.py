@@ -108,6 +108,24 @@ DECLARED = (
         "Range requests that were answered in part (206) or could not be satisfied (416).",
         (("result", "`206`, `416`"),),
     ),
+    Declared(
+        "edge_cas_writes_total",
+        COUNTER,
+        "Bodies given to the store of filled objects; `dedup` were there already, `error` found no room.",
+        (("status", "`ok`, `dedup`, `error`"),),
+    ),
+    Declared(
+        "edge_cas_bytes",
+        GAUGE,
+        "Bytes of bodies in the store of filled objects; a body can be in both tiers.",
+        (("tier", "`memory`, `disk`"),),
+    ),
+    Declared(
+        "edge_cas_evictions_total",
+        COUNTER,
+        "Bodies that a tier gave up for others.",
+        (("tier", "`memory`, `disk`"),),
+    ),
     Declared("edge_bytes_out_total", COUNTER, "Bytes of answer bodies, without headers.", (_ROUTE,)),
     Declared("edge_bytes_in_total", COUNTER, "Bytes of request bodies, without headers.", (_ROUTE,)),
     Declared(
@@ -173,6 +191,8 @@ class Metrics:
     edge_queue_dropped_total: Counter
     edge_cache_hits_total: Counter
     edge_range_requests_total: Counter
+    edge_cas_writes_total: Counter
+    edge_cas_evictions_total: Counter
     edge_bytes_out_total: Counter
     edge_bytes_in_total: Counter
     edge_slow_clients_total: Counter
