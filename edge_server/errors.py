@@ -79,6 +79,24 @@ class BadRequest(Rejection):
     status, reason = 400, "bad_request"
 
 
+class DecompressCap(Rejection):
+    """What an origin sent becomes larger than may be inflated here."""
+
+    status, reason = 400, "decompress_cap"
+
+
+class RatioCap(Rejection):
+    """What an origin sent grows further than may be inflated here."""
+
+    status, reason = 400, "ratio_cap"
+
+
+class NotAllowed(Rejection):
+    """A host off the allow-list, or an address that no fill may connect to."""
+
+    status, reason = 403, "not_allowed"
+
+
 class NotFound(Rejection):
     status, reason = 404, "not_found"
 
@@ -112,3 +130,49 @@ class PackUnreadable(Rejection):
     def __init__(self, what: str, path: str = "") -> None:
         super().__init__(f"{path}: {what}" if path else what)
         self.what = what
+
+
+class Busy(Rejection):
+    """A queue of this instance is full."""
+
+    status, reason = 429, "busy"
+
+
+class UpstreamClientError(Rejection):
+    """The origin answered with a 4xx other than 404 and 410."""
+
+    status, reason = 502, "upstream_4xx"
+
+
+class UpstreamServerError(Rejection):
+    """The origin answered with a 5xx."""
+
+    status, reason = 502, "upstream_5xx"
+
+
+class EtagInvalid(Rejection):
+    """The origin's ``b3:`` entity tag is not the hash of what it sent."""
+
+    status, reason = 502, "etag_invalid"
+
+
+class IntegrityError(Rejection):
+    """What the origin sent is not whole, not what it declares, or not what was asked for."""
+
+    status, reason = 502, "integrity"
+
+
+class TooLarge(IntegrityError):
+    """An object over `fill.max_object_bytes`; it was not fetched to its end."""
+
+
+class FillTimeout(Rejection):
+    """The budget of the request was over before the origin had answered."""
+
+    status, reason = 503, "timeout"
+
+
+class FillUnavailable(Rejection):
+    """The origin cannot be reached, or nobody here can fetch at present."""
+
+    status, reason = 503, "fill_unavailable"

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 
-from edge_server.config.addresses import Address, host_of, is_host_allowed
+from edge_server.config.addresses import DEFAULT_PORTS, Address, allowing_pattern, host_of, port_of
 from edge_server.config.keys import defaults, flatten
 from edge_server.config.schema import DERIVED, Config, PackSource
 
@@ -82,10 +82,21 @@ def _live_mode(config: Config) -> Iterator[Finding]:
             yield f"{key}.prefix", f"{origin.prefix!r} is mapped twice; map each prefix once"
         if origin.url.startswith("http:") and not config.fill.insecure_http:
             yield f"{key}.url", f"{origin.url!r} has no TLS; use https, or set fill.insecure_http"
-        if edge.mode == "live" and not is_host_allowed(host_of(origin.url), edge.allow):
-            yield f"{key}.url", f"{host_of(origin.url)!r} is not among edge.allow; add it there"
+        if edge.mode == "live" and not _is_allowed(origin.url, edge.allow):
+            yield f"{key}.url", f"{_allow_entry(origin.url)!r} is not among edge.allow; add it there"
     if edge.mode == "live" and not edge.allow:
         yield "edge.allow", "is empty; live mode needs the names of the hosts that fills may contact"
+
+
+def _is_allowed(url: str, patterns: tuple[str, ...]) -> bool:
+    own_port = DEFAULT_PORTS[url.partition(":")[0]]
+    return allowing_pattern(host_of(url), port_of(url), patterns, own_port) is not None
+
+
+def _allow_entry(url: str) -> str:
+    """Return what `edge.allow` must name for an origin's URL."""
+    own_port = DEFAULT_PORTS[url.partition(":")[0]]
+    return host_of(url) if port_of(url) == own_port else f"{host_of(url)}:{port_of(url)}"
 
 
 def _retries(config: Config) -> Iterator[Finding]:
