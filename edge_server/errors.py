@@ -55,6 +55,26 @@ class BodyGone(EdgeError, KeyError):
         return Exception.__str__(self)
 
 
+class Miss(EdgeError):
+    """No answer is here, or none that may be given without asking the origin.
+
+    Args:
+        key: of the asset.
+        cause: ``cold``, ``stale``, or ``bypass`` where only the request forbids what is here.
+        rounds: how often the request has been parked for it.
+    """
+
+    def __init__(self, key: str, cause: str, rounds: int = 0) -> None:
+        super().__init__(f"{cause} miss")
+        self.key = key
+        self.cause = cause
+        self.rounds = rounds
+
+
+class MessageInvalid(EdgeError):
+    """A packet of a channel that is too long, or not one that its reader knows."""
+
+
 class Rejection(EdgeError):
     """A refused request. Subclasses fix `status` and `reason` (contract, section 1).
 
@@ -73,6 +93,20 @@ class Rejection(EdgeError):
 
 class InternalError(Rejection):
     """A defect of this program: 500, logged with its cause."""
+
+
+class Refused(Rejection):
+    """A refusal whose reason another process has given.
+
+    Args:
+        reason: of ``http/reasons.py``.
+        retry_after_s: what its origin asks for; 0 for what the reason says.
+    """
+
+    def __init__(self, reason: str, detail: str = "", retry_after_s: int = 0) -> None:
+        super().__init__(detail or reason)
+        self.reason = reason
+        self.retry_after_s = retry_after_s
 
 
 class BadRequest(Rejection):

@@ -27,6 +27,7 @@ ROUTES = (ASSETS, HEALTHZ, READYZ, OTHER)
 METHODS = ("GET", "HEAD", "OPTIONS", OTHER)
 COMPONENTS = ("worker", "sidecar")
 ACCEPT = "accept"  # the queue of connections that nobody has taken yet
+FILL = "fill"  # the queue of fetches
 
 # Doubling steps around the objectives (p95 40 ms, p99 80 ms); finer below, where hits are.
 LATENCY_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12)
@@ -44,6 +45,7 @@ class Declared(NamedTuple):
 
 _ROUTE = ("route", ", ".join(f"`{route}`" for route in ROUTES))
 _METHOD = ("method", ", ".join(f"`{method}`" for method in METHODS))
+_HOST = ("host", "what on the allow-list allows the origin, else `other`")
 _SLOT = ("slot", "number of the worker slot, from 0")
 
 DECLARED = (
@@ -87,26 +89,66 @@ DECLARED = (
     Declared(
         "edge_queue_depth",
         GAUGE,
-        "What waits in a queue; `accept` is connections that no worker has taken yet.",
-        (("queue", "`accept`"),),
+        "What waits in a queue; `accept` is connections that no worker has taken yet, `fill` fetches that wait "
+        "for their turn.",
+        (("queue", "`accept`, `fill`"),),
     ),
     Declared(
         "edge_queue_dropped_total",
         COUNTER,
         "What a full queue had no room for; of `accept`, also what is turned away while stopping.",
-        (("queue", "`accept`"),),
+        (("queue", "`accept`, `fill`"),),
     ),
     Declared(
         "edge_cache_hits_total",
         COUNTER,
         "Requests answered from what is held locally.",
-        (("kind", "`pack`"), ("range", "`true` for a partial answer (206), else `false`")),
+        (
+            ("kind", "`pack`, or `cas` of a filled object"),
+            ("range", "`true` for a partial answer (206), else `false`"),
+        ),
+    ),
+    Declared(
+        "edge_cache_misses_total",
+        COUNTER,
+        "Requests for which the origin had to be asked first.",
+        (("cause", "`cold`, `stale`, or `bypass` where only the request forbade what is held"),),
     ),
     Declared(
         "edge_range_requests_total",
         COUNTER,
         "Range requests that were answered in part (206) or could not be satisfied (416).",
         (("result", "`206`, `416`"),),
+    ),
+    Declared(
+        "edge_live_fill_attempts_total",
+        COUNTER,
+        "Attempts to fetch something from an origin; retries and hedges count.",
+        (_HOST,),
+    ),
+    Declared(
+        "edge_live_fill_success_total",
+        COUNTER,
+        "Fills that brought a usable answer; those that an origin answered with 404 are among them.",
+        (_HOST,),
+    ),
+    Declared(
+        "fill_latency_seconds",
+        HISTOGRAM,
+        "Time that a successful fill took, with its retries and without its waiting for a turn.",
+        (_HOST,),
+        LATENCY_BUCKETS_S,
+    ),
+    Declared(
+        "edge_fill_coalesced_total",
+        COUNTER,
+        "Requests of workers that joined a fetch which was under way.",
+    ),
+    Declared(
+        "backoff_retries_total",
+        COUNTER,
+        "Attempts that followed one which failed.",
+        (("op", "`live_fill`"),),
     ),
     Declared(
         "edge_cas_writes_total",
@@ -136,6 +178,18 @@ DECLARED = (
     ),
     Declared("edge_parked", GAUGE, "Requests of the slot's worker that wait for a fill.", (_SLOT,)),
     Declared(
+        "edge_parks_total",
+        COUNTER,
+        "Requests that waited for a fill, by what came of it.",
+        (
+            (
+                "result",
+                "`stored`, `revalidated`, `stale`, `passed` (not to be stored), `refused`, `timeout`, "
+                "`fill_unavailable` (no sidecar in time), `gone` (the client left)",
+            ),
+        ),
+    ),
+    Declared(
         "edge_slow_clients_total",
         COUNTER,
         "Connections ended because their client was slower than the limits.",
@@ -144,8 +198,8 @@ DECLARED = (
     Declared(
         "io_timeouts_total",
         COUNTER,
-        "Reads from clients and writes to them that took too long.",
-        (("op", "`read`, `write`"),),
+        "I/O that took too long: reads from clients, writes to them, connecting to an origin, an attempt of a fill.",
+        (("op", "`read`, `write`, `connect`, `fill`"),),
     ),
     Declared(
         "service_restarts_total",
@@ -190,7 +244,14 @@ class Metrics:
     busy_rejections_total: Counter
     edge_queue_dropped_total: Counter
     edge_cache_hits_total: Counter
+    edge_cache_misses_total: Counter
+    edge_parks_total: Counter
     edge_range_requests_total: Counter
+    edge_live_fill_attempts_total: Counter
+    edge_live_fill_success_total: Counter
+    fill_latency_seconds: Histogram
+    edge_fill_coalesced_total: Counter
+    backoff_retries_total: Counter
     edge_cas_writes_total: Counter
     edge_cas_evictions_total: Counter
     edge_bytes_out_total: Counter
