@@ -34,6 +34,7 @@ COMMANDS = {
         "edge_server.cli.reload:command",
         "Have a running instance take new settings and packs.",
     ),
+    "warm": ("edge_server.cli.warm:command", "Have a running instance fetch paths ahead of requests."),
     "doctor": ("edge_server.cli.doctor:command", "Check this machine and say what to do."),
     "drill": ("edge_server.cli.drill:drill", "Break a running instance under load, and judge."),
     "demo": ("edge_server.cli.demo:command", "Build a small world and serve it."),

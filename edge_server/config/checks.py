@@ -17,11 +17,6 @@ from edge_server.config.schema import DERIVED, Config, PackSource
 
 # Keys, and sections with a final dot, that are checked and that nothing obeys yet.
 WITHOUT_EFFECT = (
-    "edge.allow",
-    "edge.origins",
-    "fill.",
-    "retry.",
-    "cas.",
     "security.hsts",
     "tls.",
     "audit.",
@@ -39,7 +34,7 @@ def setting_problems(config: Config) -> list[Finding]:
 
 def machine_problems(config: Config) -> list[Finding]:
     """Return what keeps this machine, with this version, from serving `config`."""
-    rules = (_available, _packs_readable, _files_readable)
+    rules = (_packs_readable, _files_readable)
     return [finding for rule in rules for finding in rule(config)]
 
 
@@ -125,11 +120,6 @@ def _tls_pair(config: Config) -> Iterator[Finding]:
             yield f"tls.{given}", f"is set without tls.{missing}; set both or none"
     if tls.bind_addr is not None and tls.cert is None and tls.key is None:
         yield "tls.bind_addr", "is set without tls.cert and tls.key; set all three or none"
-
-
-def _available(config: Config) -> Iterator[Finding]:
-    if config.edge.mode == "live":
-        yield "edge.mode", "live fill is not available in this version; give offline"
 
 
 def _packs_readable(config: Config) -> Iterator[Finding]:

@@ -28,6 +28,8 @@ METHODS = ("GET", "HEAD", "OPTIONS", OTHER)
 COMPONENTS = ("worker", "sidecar")
 ACCEPT = "accept"  # the queue of connections that nobody has taken yet
 FILL = "fill"  # the queue of fetches
+MISS_CAUSES = ("cold", "stale", "bypass")
+PARK_RESULTS = ("stored", "revalidated", "stale", "passed", "refused", "timeout", "fill_unavailable", "gone")
 
 # Doubling steps around the objectives (p95 40 ms, p99 80 ms); finer below, where hits are.
 LATENCY_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12)
@@ -89,8 +91,7 @@ DECLARED = (
     Declared(
         "edge_queue_depth",
         GAUGE,
-        "What waits in a queue; `accept` is connections that no worker has taken yet, `fill` fetches that wait "
-        "for their turn.",
+        "What waits in a queue: connections that no worker has taken yet, or fetches of fills.",
         (("queue", "`accept`, `fill`"),),
     ),
     Declared(
@@ -198,7 +199,7 @@ DECLARED = (
     Declared(
         "io_timeouts_total",
         COUNTER,
-        "I/O that took too long: reads from clients, writes to them, connecting to an origin, an attempt of a fill.",
+        "What took too long: reading from clients, writing to them, connecting to an origin, fetching.",
         (("op", "`read`, `write`, `connect`, `fill`"),),
     ),
     Declared(

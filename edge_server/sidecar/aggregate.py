@@ -25,7 +25,17 @@ from prometheus_client.registry import Collector
 from edge_server import __version__
 from edge_server.cas.telemetry import WRITE_STATUSES
 from edge_server.http.reasons import REASONS
-from edge_server.observe.metrics import ACCEPT, ASSETS, COMPONENTS, DECLARED, GAUGE, metrics
+from edge_server.observe.metrics import (
+    ACCEPT,
+    ASSETS,
+    COMPONENTS,
+    DECLARED,
+    FILL,
+    GAUGE,
+    MISS_CAUSES,
+    PARK_RESULTS,
+    metrics,
+)
 from edge_server.shm.fill_index import TIERS, FillIndex, Word
 from edge_server.shm.reload_record import Result
 from edge_server.shm.scoreboard import SIDECAR_SLOT, Field, Row, Scoreboard, WorkerState
@@ -77,7 +87,8 @@ def show_zeros() -> None:
     for component in COMPONENTS:
         declared.service_restarts_total.labels(component)
     declared.busy_rejections_total.labels("assets")
-    declared.edge_queue_dropped_total.labels(ACCEPT)
+    for queue in (ACCEPT, FILL):
+        declared.edge_queue_dropped_total.labels(queue)
     for status in WRITE_STATUSES:
         declared.edge_cas_writes_total.labels(status)
     for tier in TIERS:
@@ -86,10 +97,15 @@ def show_zeros() -> None:
         declared.edge_range_requests_total.labels(status)
     for kind in ("header", "body", "send", "idle"):
         declared.edge_slow_clients_total.labels(kind)
-    for op in ("read", "write"):
+    for op in ("read", "write", "connect", "fill"):
         declared.io_timeouts_total.labels(op)
     for is_partial in ("true", "false"):
         declared.edge_cache_hits_total.labels("pack", is_partial)
+        declared.edge_cache_hits_total.labels("cas", is_partial)
+    for cause in MISS_CAUSES:
+        declared.edge_cache_misses_total.labels(cause)
+    for result in PARK_RESULTS:
+        declared.edge_parks_total.labels(result)
 
 
 class _Files(Collector):
@@ -131,7 +147,10 @@ class _Gauges(Collector):
         return {
             "inflight_requests": [((ASSETS,), assets)],
             "edge_inflight": [(("assets",), assets), (("admin",), admin)],
-            "edge_queue_depth": [((ACCEPT,), sum(_queued(rows) for _, rows in by_slot))],
+            "edge_queue_depth": [
+                ((ACCEPT,), sum(_queued(rows) for _, rows in by_slot)),
+                ((FILL,), max(row.get(Field.FILL_QUEUE) for row in board.rows())),
+            ],
             "edge_worker_up": [((slot,), _is_up(rows)) for slot, rows in by_slot],
             "edge_worker_loop_lag_seconds": [((slot,), _lag_s(rows)) for slot, rows in by_slot if rows],
             "edge_connections": [

@@ -86,7 +86,13 @@ class Supervisor:
         self._forking.private = self._private_descriptors
         self._drain = OperatorDrain(board, first.config.admin.drain_file)
         self._standing = Standing(
-            board, self._workers, self._sidecar, notifier, listeners.addresses, instance.began_s
+            board,
+            self._workers,
+            self._sidecar,
+            notifier,
+            listeners.addresses,
+            instance.began_s,
+            None if instance.fills is None else instance.fills.index,
         )
         self._heartbeats = Heartbeats(board, time.monotonic())
         self._starvation = Starvation()

@@ -26,14 +26,12 @@ from edge_server.fill.freshness import Verdict, verdict
 from edge_server.fill.messages import Ask, Done, Kind, Outcome
 from edge_server.fill.vary import variant_of
 from edge_server.http.paths import asset_key
-from edge_server.observe.metrics import metrics
+from edge_server.observe.metrics import MISS_CAUSES, metrics
 from edge_server.shm.fill_index import FillIndex, Flag, key_id
 from edge_server.worker.assets import Assets
 from edge_server.worker.filled import Filled, Held, fields_of
 from edge_server.worker.parking import Parking, Result, Want
 from edge_server.worker.prepared import FETCHED, FILLED, Answer, EmptyTile, Environ, Prepared
-
-CAUSES = ("cold", "stale", "bypass")  # of a miss
 
 _HIT = "svc-edge; hit"
 _TOLD = {
@@ -66,7 +64,7 @@ class Live:
         names = dict.fromkeys((*SELECTING, *(name.lower() for name in self._forward)))
         self._wanted = tuple((name, "HTTP_" + name.upper().replace("-", "_")) for name in names)
         self._is_refused = config.security.amnesia and bool(disk_targets(config))
-        self._counts = dict.fromkeys(CAUSES, 0)
+        self._counts = dict.fromkeys(MISS_CAUSES, 0)
         self._counted = dict(self._counts)
 
     def request_fields(self, environ: Mapping[str, Any]) -> dict[str, str]:

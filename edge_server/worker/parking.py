@@ -21,16 +21,13 @@ from edge_server import guard
 from edge_server.errors import MessageInvalid
 from edge_server.fill.messages import PACKET_BYTES, Ask, Done, Outcome
 from edge_server.observe.logs import log
-from edge_server.observe.metrics import metrics
+from edge_server.observe.metrics import PARK_RESULTS, metrics
 from edge_server.shm.scoreboard import Field, Row
 
 # A later request joins an Ask whose budget ends at most so much before its own; else it asks anew, and the
 # sidecar joins the two.
 _SHARED_S = 0.5
 _TIMEOUT, _UNAVAILABLE = "timeout", "fill_unavailable"
-
-# Of edge_parks_total, in its documented order.
-RESULTS = ("stored", "revalidated", "stale", "passed", "refused", _TIMEOUT, _UNAVAILABLE, "gone")
 
 
 class Want(NamedTuple):
@@ -91,7 +88,7 @@ class Parking:
         # NOTE: 53 bits, as JSON readers may take numbers for doubles.
         self._next_ticket = secrets.randbits(32) << 20
         self._is_watching = False
-        self._counts = dict.fromkeys(RESULTS, 0)
+        self._counts = dict.fromkeys(PARK_RESULTS, 0)
         self._counted = dict(self._counts)
         _discard_packets(channel)
 

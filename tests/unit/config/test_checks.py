@@ -139,11 +139,8 @@ def test_files_that_settings_name_must_be_there(tmp_path: Path) -> None:
     assert sorted(key for key, _ in found) == ["admin.token_file", "fill.ca_bundle", "tls.cert", "tls.key"]
 
 
-def test_live_mode_is_refused_by_this_version(tmp_path: Path) -> None:
-    flags = {"edge__mode": "live", "edge__allow": "a.org", "edge__packs": [str(tmp_path)]}
-    ((key, text),) = problems(to_serve=True, **flags)
-    assert (key, text) == ("edge.mode", "live fill is not available in this version; give offline")
-    loaded(to_serve=False, **flags)
+def test_live_mode_needs_no_pack() -> None:
+    assert not problems(to_serve=True, edge__mode="live", edge__allow="a.org")
 
 
 @pytest.mark.parametrize(
