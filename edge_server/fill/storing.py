@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from edge_server.config.schema import Fill
-from edge_server.fill.cache_control import ResponseDirectives, delta_seconds
+from edge_server.errors import Rejection, UpstreamClientError
+from edge_server.fill.cache_control import ResponseDirectives
 from edge_server.fill.fields import Field, end_to_end, single, updated, value_of
 from edge_server.fill.freshness import (
     cache_control_of,
@@ -148,6 +149,15 @@ def validators(fields: Sequence[Field], response_ms: int) -> Known:
     return Known(etag if is_tag else None, single(fields, "last-modified") if has_date else None)
 
 
+def may_stand_in(failure: Rejection) -> bool:
+    """Return whether a stale response may be served instead of this failure, within its `sie_ms`.
+
+    Source: RFC 5861 section 4: 500, 502, 503, 504, and whatever else keeps an answer from coming. An
+    answer that does not hold what it says is no better than none.
+    """
+    return failure.status in (500, 502, 503) and not isinstance(failure, UpstreamClientError)
+
+
 def _stale_windows(told: ResponseDirectives, fill: Fill) -> tuple[int, int]:
     """Return for how long after it went stale it may be served: while revalidating, and on errors."""
     swr_s, sie_s = told.stale_while_revalidate_s, told.stale_if_error_s
@@ -165,12 +175,3 @@ def _negative_s(fields: Sequence[Field], response_ms: int, fill: Fill) -> int:
     )
     ttl_s = int(fill.negative_ttl)
     return min(ttl_s, lifetime_s(fields, response_ms, heuristic=False)) if says else ttl_s
-
-
-def retry_after_s(fields: Sequence[Field]) -> int | None:
-    """Return how many seconds an origin asks to be left alone, or None. Source: RFC 9110 section 10.2.3.
-
-    The form with a date is not read: clocks differ.
-    """
-    value = single(fields, "retry-after")
-    return None if value is None else delta_seconds(value)

@@ -118,9 +118,8 @@ def main() -> None:
             for threads in (1, THREADS):
                 for make in (by_engine, by_urllib3, by_requests):
                     rate, cpu_us = measure(make, port, seconds, threads)
-                    print(
-                        f"{make.__name__:12} {threads:2} threads: {rate:6.0f} fills/s, {cpu_us:5.0f} µs CPU each"
-                    )
+                    told = f"{rate:6.0f} fills/s, {cpu_us:5.0f} µs CPU each"
+                    print(f"{make.__name__:12} {threads:2} threads: {told}")
 
 
 if __name__ == "__main__":
