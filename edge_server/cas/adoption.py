@@ -124,13 +124,19 @@ class Adoption:
         """Have the disk keep what stands there, and was put while it did not work."""
         contents = self._contents
         assert contents.disk is not None
-        for body in contents.bodies.values():
-            if DISK not in body.tiers:
-                continue
-            for key_id in body.keys:
-                stored = contents.index.stored(key_id)
-                if stored is not None and key_id not in kept:
-                    contents.disk.keep(key_id, stored)
+        for stored in contents.index.items():
+            is_new = _told(stored) != _told(kept.get(stored.key_id))
+            if is_new and contents.is_on_disk(stored.record):
+                contents.disk.keep(stored.key_id, stored)
+
+
+def _told(stored: Stored | None) -> object:
+    """Return what a record says, wherever its body is."""
+    return (
+        None
+        if stored is None
+        else stored.record._replace(tier=0, flags=stored.record.flags & ~Flag.UNVERIFIED)
+    )
 
 
 def _is_file(path: str, size: int) -> bool:

@@ -127,7 +127,7 @@ class Contents:
         if old is None:
             return False
         self.index.remove(key_id)
-        if self._is_on_disk(old.record):
+        if self.is_on_disk(old.record):
             self._forget([key_id])
         self._release(key_id, old.record.digest)
         return True
@@ -196,7 +196,7 @@ class Contents:
         assert self.disk is not None
         for key_id in body.keys:
             stored = self.index.stored(key_id)
-            if stored is not None and self._is_on_disk(stored.record):
+            if stored is not None and self.is_on_disk(stored.record):
                 self.disk.keep(key_id, stored)
 
     def unsettle(self, digest: bytes) -> None:
@@ -210,6 +210,15 @@ class Contents:
             self.disk.fail(error)
         else:
             self._on_event("cas_memory", {"level": "warning", "reason": error.strerror or str(error)})
+
+    def is_on_disk(self, record: FillRecord) -> bool:
+        """Whether a record is among the disk's."""
+        if self.disk is None or record.flags & Flag.PASSED:
+            return False
+        if record.digest == NO_DIGEST:
+            return bool(record.flags & Flag.VARIES)
+        body = self.bodies.get(record.digest)
+        return record.tier == DISK if body is None else DISK in body.tiers
 
     def _visits(self, number: int) -> Callable[[bytes], bool]:
         def take_visited(digest: bytes) -> bool:
@@ -298,21 +307,12 @@ class Contents:
         """Have the disk's records follow, and a new body settle there."""
         if self.disk is None:
             return
-        if self._is_on_disk(stored.record):
+        if self.is_on_disk(stored.record):
             self.disk.keep(stored.key_id, stored)
-        elif old is not None and self._is_on_disk(old.record):
+        elif old is not None and self.is_on_disk(old.record):
             self.disk.forget([stored.key_id])
         if stored.record.digest != NO_DIGEST and not stored.record.flags & Flag.PASSED:
             self.unsettle(stored.record.digest)
-
-    def _is_on_disk(self, record: FillRecord) -> bool:
-        """Whether a record is among the disk's."""
-        if self.disk is None or record.flags & Flag.PASSED:
-            return False
-        if record.digest == NO_DIGEST:
-            return bool(record.flags & Flag.VARIES)
-        body = self.bodies.get(record.digest)
-        return record.tier == DISK if body is None else DISK in body.tiers
 
     def _forget(self, key_ids: set[bytes] | list[bytes]) -> None:
         if self.disk is not None:

@@ -125,6 +125,8 @@ class Store:
         try:
             body = self._pinned(writer, digest) or self._installed(writer, digest)
             with self._lock:
+                if self.contents.bodies.get(digest) is not body:
+                    raise NoRoom("its body was damaged before it had a key")
                 return self.contents.put(key_id, record._replace(digest=digest, size=body.size), key)
         except NoRoom:
             self._on_event("cas_write", {"status": "error"})
@@ -223,9 +225,14 @@ class Store:
         for digest in list(disk.tier.listing(folder)):
             with self._lock:
                 body = self.contents.bodies.get(digest)
-                if body is not None and (DISK in body.tiers or body.pins):
+                is_wanted = body is not None and (DISK in body.tiers or body.pins)
+                if is_wanted or digest in self.contents.unsettled:
                     continue
-                disk.tier.unlink(digest)
+                try:
+                    disk.tier.unlink(digest)
+                except OSError as error:
+                    self.contents.fail(DISK, error)
+                    break
                 removed += 1
         return removed
 
