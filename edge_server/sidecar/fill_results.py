@@ -18,7 +18,7 @@ from typing import NamedTuple
 from edge_server.cas.store import Store
 from edge_server.cas.writer import Writer
 from edge_server.config.schema import Fill
-from edge_server.errors import FillUnavailable, Rejection
+from edge_server.errors import FillUnavailable, NotFound, Rejection
 from edge_server.fill.engine import Fetched
 from edge_server.fill.freshness import Verdict, verdict
 from edge_server.fill.messages import Ask, Done, Kind, Outcome
@@ -44,7 +44,7 @@ STANDS_IN_FOR = frozenset({"upstream_5xx", "timeout", "fill_unavailable"})
 
 _SETTLED_KEPT = 1024  # of what has been fetched, for those who joined
 
-Settled = tuple[Outcome, bytes]
+Settled = tuple[Outcome, bytes, str]  # as of Done
 
 
 class Standing(NamedTuple):
@@ -63,6 +63,11 @@ class Standing(NamedTuple):
     record: FillRecord | None
     known: Known | None
     is_usable: bool
+
+    @property
+    def is_absence(self) -> bool:
+        """Whether it says that the origin does not have it."""
+        return self.record is not None and bool(self.record.flags & Flag.NEGATIVE)
 
     def without_known(self) -> Standing:
         """Return it as it is once it has gone."""
@@ -160,7 +165,7 @@ class Results:
         if planned.names:
             self._store.remember(key_id(ask.key), _varying(planned), ask.key)
         self._tell(ask, fetched, planned)
-        return Outcome.STORED, found_id
+        return Outcome.STORED, found_id, ""
 
     def _confirm(self, fetched: Fetched, ask: Ask, standing: Standing) -> Settled | None:
         record = self._index.find(standing.key_id)
@@ -178,7 +183,7 @@ class Results:
         if self._store.refresh(standing.key_id, changes) is None:
             return None
         self._tell(ask, fetched, planned)
-        return Outcome.REVALIDATED, standing.key_id
+        return Outcome.REVALIDATED, standing.key_id, ""
 
     def _pass(self, planned: Plan, fetched: Fetched) -> Settled:
         one_time = secrets.token_bytes(KEY_ID_BYTES)
@@ -186,13 +191,13 @@ class Results:
         record = record._replace(flags=record.flags | Flag.PASSED)
         self._store.commit(_writer(fetched), one_time, record, "")
         self._passed.append((monotonic() + self._kept_s, one_time))
-        return Outcome.PASSED, one_time
+        return Outcome.PASSED, one_time, ""
 
     def _remember_absence(self, planned: Plan, fetched: Fetched, ask: Ask) -> Settled:
         found_id = key_id(ask.key)
         record = _record(planned, fetched.status)._replace(flags=Flag.NEGATIVE, meta=b"")
         self._store.remember(found_id, record, ask.key)
-        return Outcome.STORED, found_id
+        return Outcome.REFUSED, b"", NotFound.reason
 
     def _stand_in(self, ask: Ask, standing: Standing, refusal: Rejection) -> Done:
         """Return that the stale response stands in for a failing origin.

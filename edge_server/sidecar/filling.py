@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from edge_server.cas.store import Store
 from edge_server.cas.upkeep import Upkeep
-from edge_server.errors import Busy, EdgeError, MessageInvalid, Rejection, ResourceError
+from edge_server.errors import Busy, EdgeError, MessageInvalid, NotFound, Rejection, ResourceError
 from edge_server.fill.engine import Fetched, Request
 from edge_server.fill.messages import PACKET_BYTES, Ask, Done, Outcome
 from edge_server.observe.logs import log
@@ -197,7 +197,9 @@ class Filling:
     def _look(self, ask: Ask, answer: WarmDone) -> None:
         try:
             standing = self._results.standing(ask)
-            if standing.is_usable:
+            if standing.is_usable and standing.is_absence:
+                answer(Done(ask.ticket, Outcome.REFUSED, reason=NotFound.reason))
+            elif standing.is_usable:
                 answer(Done(ask.ticket, Outcome.STORED, standing.key_id))
             else:
                 self._fetch(ask, standing, answer)

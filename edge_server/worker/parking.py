@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import secrets
 import socket
+from collections import deque
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import NamedTuple
@@ -27,6 +28,7 @@ from edge_server.shm.scoreboard import Field, Row
 # A later request joins an Ask whose budget ends at most so much before its own; else it asks anew, and the
 # sidecar joins the two.
 _SHARED_S = 0.5
+_UNSENT_MAX = 4096  # Asks that a full channel keeps waiting here; beyond that a miss is refused as busy
 _TIMEOUT, _UNAVAILABLE = "timeout", "fill_unavailable"
 
 
@@ -85,6 +87,7 @@ class Parking:
         self._by_ticket: dict[int, _Wait] = {}
         self._by_want: dict[Want, _Wait] = {}
         self._results: dict[int, Result] = {}
+        self._unsent: deque[bytes] = deque()
         # NOTE: 53 bits, as JSON readers may take numbers for doubles.
         self._next_ticket = secrets.randbits(32) << 20
         self._is_watching = False
@@ -122,7 +125,8 @@ class Parking:
 
     def tell(self, ask: Ask) -> None:
         """Send an Ask that nobody waits for; where it cannot go, another request will send one."""
-        self._send(ask)
+        if not self._unsent:
+            self._send(ask)
 
     def new_ticket(self) -> int:
         """Return a ticket that is nobody's yet."""
@@ -142,9 +146,7 @@ class Parking:
             try:
                 packet = self._channel.recv(PACKET_BYTES)
             except BlockingIOError:
-                return
-            except OSError as error:
-                log("defect", "error", detail=repr(error))
+                self._flush()
                 return
             try:
                 done = Done.unpack(packet)
@@ -155,6 +157,7 @@ class Parking:
 
     def sweep(self) -> None:
         """Ask a new sidecar again, replay whoever has waited long enough, and count; at each tick."""
+        self._flush()
         now_s = monotonic()
         filler_ns = self._filler_ns()
         for wait in list(self._by_ticket.values()):
@@ -205,17 +208,23 @@ class Parking:
         return max(words[Field.FILLING_NS] for words in self._sidecar_words)
 
     def _send(self, ask: Ask) -> str:
-        """Send an Ask; return nothing, or the reason for which it cannot go."""
+        """Send an Ask, now or with a later `_flush`; return nothing, or the reason for which it cannot go."""
+        if len(self._unsent) >= _UNSENT_MAX:
+            return "busy"
         try:
-            self._channel.send(ask.pack())
+            self._unsent.append(ask.pack())
         except MessageInvalid:
             return "header_cap"
-        except BlockingIOError:
-            return "busy"
-        except OSError as error:
-            log("defect", "error", detail=repr(error))
-            return _UNAVAILABLE
+        self._flush()
         return ""
+
+    def _flush(self) -> None:
+        while self._unsent:
+            try:
+                self._channel.send(self._unsent[0])
+            except BlockingIOError:
+                return
+            self._unsent.popleft()
 
     def _fold(self) -> None:
         for result, count in self._counts.items():
