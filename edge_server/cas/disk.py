@@ -14,10 +14,13 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-from edge_server.cas.disk_records import DamagedError, DiskRecords
 from edge_server.cas.tier import Tier
 from edge_server.shm.fill_index import DiskState, FillIndex, Stored, Word
+
+if TYPE_CHECKING:
+    from edge_server.cas.disk_records import DiskRecords
 
 RETRY_S = 3.0
 LOCK = "writer.lock"
@@ -59,6 +62,8 @@ class Disk:
 
     def open(self) -> list[tuple[str, Stored]] | None:
         """Begin, or try again; return what records there are, the oldest first; None if it does not work."""
+        from edge_server.cas.disk_records import DiskRecords  # without a disk, no database is loaded
+
         try:
             os.makedirs(self.tier.folder, mode=0o700, exist_ok=True)
             self._lock_fd = self._lock_fd or lock_folder(self.tier.folder)
@@ -66,7 +71,7 @@ class Disk:
             self.tier.probe()
             self._records = DiskRecords(self.tier.folder)
             self._records.remove(self._forgotten)
-            rows = self._load(self._records)
+            rows = self._records.load()
         except OSError as error:
             self.fail(error)
             return None
@@ -114,13 +119,6 @@ class Disk:
             os.close(self._lock_fd)
             self._lock_fd = None
         self.reason = "closed"
-
-    def _load(self, records: DiskRecords) -> list[tuple[str, Stored]]:
-        try:
-            return records.load()
-        except DamagedError:
-            records.begin_anew()
-            return []
 
     def _show(self, reason: str, state: DiskState) -> None:
         changed = self.reason != reason

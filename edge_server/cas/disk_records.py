@@ -50,16 +50,22 @@ class DiskRecords:
         except DamagedError:
             if is_read_only:
                 raise
-            self.begin_anew()
+            self._begin_anew()
 
     def load(self) -> list[tuple[str, Stored]]:
-        """Return whole keys and records, the oldest first; what is damaged is left out.
+        """Return whole keys and records, the oldest first; what is damaged is left out, or all begun anew.
 
         Raises:
             OSError: they cannot be read.
         """
-        with _as_os_errors():
-            rows = self._database.execute("SELECT key, record FROM records ORDER BY born").fetchall()
+        try:
+            rows = self._rows()
+        except DamagedError:
+            if self._is_read_only:
+                raise
+            self.close()
+            self._begin_anew()
+            return []
         found = ((key, unpack(data)) for key, data in rows)
         return [(key, stored) for key, stored in found if stored is not None]
 
@@ -83,12 +89,7 @@ class DiskRecords:
         with _as_os_errors():
             self._database.executemany("DELETE FROM records WHERE key_id = ?", [(each,) for each in key_ids])
 
-    def begin_anew(self) -> None:
-        """Forget everything: what is there is damaged.
-
-        Raises:
-            OSError: it cannot be removed or made.
-        """
+    def _begin_anew(self) -> None:
         for suffix in ("", "-wal", "-shm"):
             with suppress(FileNotFoundError):
                 os.unlink(self._path + suffix)
@@ -98,6 +99,10 @@ class DiskRecords:
         """Let go of the files."""
         with suppress(sqlite3.Error):
             self._database.close()
+
+    def _rows(self) -> list[tuple[str, bytes]]:
+        with _as_os_errors():
+            return self._database.execute("SELECT key, record FROM records ORDER BY born").fetchall()
 
     def _open(self) -> sqlite3.Connection:
         if os.path.lexists(self._path) and not stat.S_ISREG(os.lstat(self._path).st_mode):

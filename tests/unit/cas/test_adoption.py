@@ -129,6 +129,7 @@ def test_what_was_purged_or_refreshed_is_so_after_a_restart(
 ) -> None:
     for key in ("a", "b", "c"):
         shelf.fill(key, key.encode())
+    shelf.fill("same as a", b"a")
     shelf.settle()
     shelf.store.purge("a")
     shelf.store.refresh(key_id("b"), {"fresh_ms": 5})
@@ -136,6 +137,7 @@ def test_what_was_purged_or_refreshed_is_so_after_a_restart(
     shelf.settle()
     again = restart()
     assert again.read("a") is None
+    assert again.read("same as a") == b"a"
     record = again.store.find(key_id("b"))
     assert record is not None
     assert record.fresh_ms == 5
