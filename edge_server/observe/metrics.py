@@ -45,6 +45,7 @@ class Declared(NamedTuple):
 _ROUTE = ("route", ", ".join(f"`{route}`" for route in ROUTES))
 _METHOD = ("method", ", ".join(f"`{method}`" for method in METHODS))
 _SLOT = ("slot", "number of the worker slot, from 0")
+_ORIGIN = ("host", "the entry of `edge.allow` that allows it, else `other`")
 
 DECLARED = (
     Declared(
@@ -126,8 +127,35 @@ DECLARED = (
     Declared(
         "io_timeouts_total",
         COUNTER,
-        "Reads from clients and writes to them that took too long.",
-        (("op", "`read`, `write`"),),
+        "Reads from clients and writes to them that took too long; and attempts to connect to an origin, "
+        "or to get its answer.",
+        (("op", "`read`, `write`, `connect`, `fill`"),),
+    ),
+    Declared(
+        "edge_live_fill_attempts_total",
+        COUNTER,
+        "Attempts to fetch from origins, retries and hedges among them.",
+        (_ORIGIN,),
+    ),
+    Declared(
+        "edge_live_fill_success_total",
+        COUNTER,
+        "Fills that brought a usable answer; a 304 and a 404 are such.",
+        (_ORIGIN,),
+    ),
+    Declared(
+        "fill_latency_seconds",
+        HISTOGRAM,
+        "Time from the begin of a fill to its usable answer, retries among it, waiting in the queue not.",
+        (_ORIGIN,),
+        LATENCY_BUCKETS_S,
+    ),
+    Declared("edge_fill_coalesced_total", COUNTER, "Requests that joined a fill that was under way."),
+    Declared(
+        "backoff_retries_total",
+        COUNTER,
+        "Attempts that were made again after a failure and a wait.",
+        (("op", "`live_fill`"),),
     ),
     Declared(
         "service_restarts_total",
@@ -177,6 +205,11 @@ class Metrics:
     edge_bytes_in_total: Counter
     edge_slow_clients_total: Counter
     io_timeouts_total: Counter
+    edge_live_fill_attempts_total: Counter
+    edge_live_fill_success_total: Counter
+    fill_latency_seconds: Histogram
+    edge_fill_coalesced_total: Counter
+    backoff_retries_total: Counter
     service_restarts_total: Counter
 
     def __init__(self) -> None:

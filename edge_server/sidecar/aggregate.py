@@ -13,7 +13,7 @@ import glob
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 
 from edge_server import __version__
 from edge_server.http.reasons import REASONS
-from edge_server.observe.metrics import ACCEPT, ASSETS, COMPONENTS, DECLARED, GAUGE, metrics
+from edge_server.observe.metrics import ACCEPT, ASSETS, COMPONENTS, DECLARED, GAUGE, OTHER, metrics
 from edge_server.shm.reload_record import Result
 from edge_server.shm.scoreboard import SIDECAR_SLOT, Field, Row, Scoreboard, WorkerState
 
@@ -64,8 +64,12 @@ class Exposition:
         return encode(self._registry), media_type
 
 
-def show_zeros() -> None:
-    """Create the series whose labels are known, so that a first increase is one that rate() sees."""
+def show_zeros(origins: Sequence[str] = (OTHER,)) -> None:
+    """Create the series whose labels are known, so that a first increase is one that rate() sees.
+
+    Args:
+        origins: the entries of `edge.allow`, in live mode.
+    """
     declared = metrics()
     for reason in REASONS:
         declared.rejected_total.labels(reason)
@@ -77,8 +81,13 @@ def show_zeros() -> None:
         declared.edge_range_requests_total.labels(status)
     for kind in ("header", "body", "send", "idle"):
         declared.edge_slow_clients_total.labels(kind)
-    for op in ("read", "write"):
+    for op in ("read", "write", "connect", "fill"):
         declared.io_timeouts_total.labels(op)
+    declared.backoff_retries_total.labels("live_fill")
+    for host in origins:
+        declared.edge_live_fill_attempts_total.labels(host)
+        declared.edge_live_fill_success_total.labels(host)
+        declared.fill_latency_seconds.labels(host)
     for is_partial in ("true", "false"):
         declared.edge_cache_hits_total.labels("pack", is_partial)
 
