@@ -245,7 +245,7 @@ class Engine:
     def _start(self, job: _Job, waiter: _Waiter) -> None:
         """Queue the job of a group that was opened; whoever joined meanwhile shares what happens."""
         try:
-            self._queue.put(job.target.host, job)
+            self._queue.put(job.target.authority, job)
         except Rejection as rejection:
             others = [other for other, _ in self._groups.close(job.group) if other is not waiter]
             for other in others:
@@ -305,7 +305,7 @@ class Engine:
             return
         job.group = group
         try:
-            self._queue.put(job.target.host, job, is_admitted=True)
+            self._queue.put(job.target.authority, job, is_admitted=True)
         except FillUnavailable as rejection:
             self._settle(job, rejection)
             return
@@ -401,6 +401,10 @@ class Engine:
             return self._fetcher.fetch(
                 job.target, request.variant_fields, request.known, job.deadline, cancellation
             )
+        except Rejection as rejection:
+            if cancellation.is_set:  # its socket was shut, which looks like a cut from within
+                raise FillUnavailable("the attempt was cancelled") from rejection
+            raise
         finally:
             with self._lock:
                 self._running.discard(cancellation)

@@ -47,8 +47,8 @@ class Declared(NamedTuple):
 
 _ROUTE = ("route", ", ".join(f"`{route}`" for route in ROUTES))
 _METHOD = ("method", ", ".join(f"`{method}`" for method in METHODS))
-_HOST = ("host", "what on the allow-list allows the origin, else `other`")
 _SLOT = ("slot", "number of the worker slot, from 0")
+_ORIGIN = ("host", "the entry of `edge.allow` that allows it, else `other`")
 
 DECLARED = (
     Declared(
@@ -122,36 +122,6 @@ DECLARED = (
         (("result", "`206`, `416`"),),
     ),
     Declared(
-        "edge_live_fill_attempts_total",
-        COUNTER,
-        "Attempts to fetch something from an origin; retries and hedges count.",
-        (_HOST,),
-    ),
-    Declared(
-        "edge_live_fill_success_total",
-        COUNTER,
-        "Fills that brought a usable answer; those that an origin answered with 404 are among them.",
-        (_HOST,),
-    ),
-    Declared(
-        "fill_latency_seconds",
-        HISTOGRAM,
-        "Time that a successful fill took, with its retries and without its waiting for a turn.",
-        (_HOST,),
-        LATENCY_BUCKETS_S,
-    ),
-    Declared(
-        "edge_fill_coalesced_total",
-        COUNTER,
-        "Requests of workers that joined a fetch which was under way.",
-    ),
-    Declared(
-        "backoff_retries_total",
-        COUNTER,
-        "Attempts that followed one which failed.",
-        (("op", "`live_fill`"),),
-    ),
-    Declared(
         "edge_cas_writes_total",
         COUNTER,
         "Bodies given to the store of filled objects; `dedup` were there already, `error` found no room.",
@@ -199,8 +169,35 @@ DECLARED = (
     Declared(
         "io_timeouts_total",
         COUNTER,
-        "What took too long: reading from clients, writing to them, connecting to an origin, fetching.",
+        "Reads from clients and writes to them that took too long; and attempts to connect to an origin, "
+        "or to get its answer.",
         (("op", "`read`, `write`, `connect`, `fill`"),),
+    ),
+    Declared(
+        "edge_live_fill_attempts_total",
+        COUNTER,
+        "Attempts to fetch from origins, retries and hedges among them.",
+        (_ORIGIN,),
+    ),
+    Declared(
+        "edge_live_fill_success_total",
+        COUNTER,
+        "Fills that brought a usable answer; a 304 and a 404 are such.",
+        (_ORIGIN,),
+    ),
+    Declared(
+        "fill_latency_seconds",
+        HISTOGRAM,
+        "Time from the begin of a fill to its usable answer, retries among it, waiting in the queue not.",
+        (_ORIGIN,),
+        LATENCY_BUCKETS_S,
+    ),
+    Declared("edge_fill_coalesced_total", COUNTER, "Requests that joined a fill that was under way."),
+    Declared(
+        "backoff_retries_total",
+        COUNTER,
+        "Attempts that were made again after a failure and a wait.",
+        (("op", "`live_fill`"),),
     ),
     Declared(
         "service_restarts_total",

@@ -13,7 +13,7 @@ import glob
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -33,6 +33,7 @@ from edge_server.observe.metrics import (
     FILL,
     GAUGE,
     MISS_CAUSES,
+    OTHER,
     PARK_RESULTS,
     metrics,
 )
@@ -79,8 +80,12 @@ class Exposition:
         return encode(self._registry), media_type
 
 
-def show_zeros() -> None:
-    """Create the series whose labels are known, so that a first increase is one that rate() sees."""
+def show_zeros(origins: Sequence[str] = (OTHER,)) -> None:
+    """Create the series whose labels are known, so that a first increase is one that rate() sees.
+
+    Args:
+        origins: the entries of `edge.allow`, in live mode.
+    """
     declared = metrics()
     for reason in REASONS:
         declared.rejected_total.labels(reason)
@@ -99,6 +104,11 @@ def show_zeros() -> None:
         declared.edge_slow_clients_total.labels(kind)
     for op in ("read", "write", "connect", "fill"):
         declared.io_timeouts_total.labels(op)
+    declared.backoff_retries_total.labels("live_fill")
+    for host in origins:
+        declared.edge_live_fill_attempts_total.labels(host)
+        declared.edge_live_fill_success_total.labels(host)
+        declared.fill_latency_seconds.labels(host)
     for is_partial in ("true", "false"):
         declared.edge_cache_hits_total.labels("pack", is_partial)
         declared.edge_cache_hits_total.labels("cas", is_partial)

@@ -38,8 +38,9 @@ from edge_server.shm.fill_index import (
 )
 from edge_server.sidecar.sinks import StoreSink
 
-# Refusals for which a stale response may stand in (RFC 5861 section 4: 500, 502, 503 and 504, and no answer).
-STANDS_IN_FOR = frozenset({"upstream_5xx", "timeout", "fill_unavailable"})
+# Refusals for which a stale response may stand in (RFC 5861 section 4: 500, 502, 503 and 504); no answer, and
+# one that is not to be believed, are as bad.
+STANDS_IN_FOR = frozenset({"upstream_5xx", "timeout", "fill_unavailable", "integrity", "etag_invalid"})
 
 
 _SETTLED_KEPT = 1024  # of what has been fetched, for those who joined

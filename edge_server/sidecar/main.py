@@ -23,6 +23,7 @@ from edge_server.fill.engine import Engine
 from edge_server.guard.drain import Drain
 from edge_server.guard.limits import limits_of
 from edge_server.observe import logs
+from edge_server.observe.metrics import OTHER
 from edge_server.roles import Brief
 from edge_server.shm.fill_index import FillIndex
 from edge_server.shm.scoreboard import Field, Row, WorkerState
@@ -44,7 +45,7 @@ PATIENCE_S = 1.0  # how long an idle connection is borne once a successor is the
 
 def run(brief: Brief) -> int:
     """Serve the admin plane until SIGTERM; return the exit code."""
-    show_zeros()
+    show_zeros((*brief.config.edge.allow, OTHER))
     row = brief.scoreboard.row(brief.row)
     hashing = Hashing(brief.catalog)
     filling, stored = _filling(brief, row)
