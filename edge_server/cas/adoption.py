@@ -51,6 +51,10 @@ class Adoption:
             if DISK in body.tiers and not disk.tier.has(digest, body.size):
                 self._contents.lose(digest, DISK)
         self._load(rows)
+        try:
+            disk.fit()
+        except OSError as error:
+            disk.fail(error)
         self._keep({stored.key_id: stored for _, stored in rows})
         self._contents.make_room(DISK)
 

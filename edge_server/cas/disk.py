@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edge_server.cas.disk_records import DiskRecords
 
 RETRY_S = 3.0
+RESERVE_BYTES = 8 << 20  # left free, for the records and their log
 LOCK = "writer.lock"
 
 OnEvent = Callable[[str, dict[str, object]], None]
@@ -44,6 +45,7 @@ class Disk:
         self.tier = tier
         self.reason = "not opened yet"
         self._index = index
+        self._max_bytes = tier.max_bytes
         self._on_event = on_event
         self._records: DiskRecords | None = None
         self._lock_fd: int | None = None
@@ -78,6 +80,13 @@ class Disk:
         self._forgotten.clear()
         self._show("", DiskState.USABLE)
         return rows
+
+    def fit(self) -> None:
+        """Let the bound be what the file system has room for, where that is less than what was configured."""
+        found = os.statvfs(self.tier.folder)
+        ours_bytes = self.tier.used_bytes + found.f_bavail * found.f_frsize
+        reserve_bytes = min(RESERVE_BYTES, found.f_blocks * found.f_frsize // 8)
+        self.tier.max_bytes = max(0, min(self._max_bytes, ours_bytes - reserve_bytes))
 
     def fail(self, error: OSError) -> None:
         """Take the tier for unusable, until it is tried again."""
