@@ -223,15 +223,16 @@ class Contents:
     def _visits(self, number: int) -> Callable[[bytes], bool]:
         def take_visited(digest: bytes) -> bool:
             body = self.bodies[digest]
+            if body.pins or (number == DISK and MEMORY in body.tiers):
+                return True
             # All of them are asked: each loses its visit.
             visits = [self.index.take_visited(key_id) for key_id in body.keys]
-            is_elsewhere = number == DISK and MEMORY in body.tiers
-            return any(visits) or bool(body.pins) or is_elsewhere
+            return any(visits)
 
         return take_visited
 
-    def _evict(self, number: int) -> bool:
-        """Take the next victim out of a tier; return False if there is none."""
+    def _evict(self, number: int, is_key_wanted: bool = False) -> bool:
+        """Take the next victim out of a tier, or for its keys out of both; return False if there is none."""
         digest = self.tier(number).queue.victim()
         if digest is None:
             return False
@@ -240,7 +241,10 @@ class Contents:
             return False
         self.evictions[number] += 1
         self._on_event("cas_eviction", {"tier": TIERS[number]})
-        self.lose(digest, number)
+        if is_key_wanted:
+            self.drop(digest)
+        else:
+            self.lose(digest, number)
         return True
 
     def _move_out(self, digest: bytes, body: Body, number: int) -> None:
@@ -270,7 +274,7 @@ class Contents:
             fuller = max((MEMORY, DISK), key=self._queued)
             if victim is not None and 4 * len(self.bodiless) >= self._queued(fuller):
                 self.remove(victim)
-            elif not self._evict(fuller):
+            elif not self._evict(fuller, is_key_wanted=True):
                 raise NoRoom("the fill index is full")
 
     def _queued(self, number: int) -> int:
