@@ -59,6 +59,7 @@ class Contents:
         bodies: by digest.
         evictions: bodies taken out of each tier for others.
         unsettled: digests of bodies that are to be copied to the disk, in their order.
+        unverified: digests of bodies that nobody has hashed since this instance began.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Contents:
         self.bodiless: Sieve[bytes] = Sieve(index.take_visited)
         self.evictions = [0, 0]
         self.unsettled: dict[bytes, None] = {}
+        self.unverified: dict[bytes, None] = {}
         self._on_event = on_event
 
     def tier(self, number: int) -> Tier:
@@ -144,6 +146,7 @@ class Contents:
         for number in tuple(body.tiers):
             self._take_out(digest, body, number)
         self.unsettled.pop(digest, None)
+        self.unverified.pop(digest, None)
         return len(body.keys)
 
     def add(self, digest: bytes, size: int, number: int, is_verified: bool) -> Body:
@@ -151,8 +154,10 @@ class Contents:
         body = self.bodies.get(digest)
         if body is None:
             body = self.bodies[digest] = Body(size, is_verified)
+            if not is_verified:
+                self.unverified[digest] = None
         elif is_verified and not body.is_verified:
-            body.is_verified = True
+            self._trust(digest, body)
             for other in body.tiers - {number}:
                 self._take_out(digest, body, other)
         if number not in body.tiers:
@@ -168,6 +173,12 @@ class Contents:
         body.pins -= 1
         if not body.pins and not body.keys and self.bodies.get(digest) is body:
             self.drop(digest)
+
+    def verify(self, digest: bytes, body: Body) -> None:
+        """Note that a body is what its name says."""
+        if not body.is_verified:
+            self._trust(digest, body)
+            self.retarget(body)
 
     def retarget(self, body: Body) -> None:
         """Put the records of a body again, after its tiers have changed or it was verified."""
@@ -219,6 +230,10 @@ class Contents:
             return bool(record.flags & Flag.VARIES)
         body = self.bodies.get(record.digest)
         return record.tier == DISK if body is None else DISK in body.tiers
+
+    def _trust(self, digest: bytes, body: Body) -> None:
+        body.is_verified = True
+        self.unverified.pop(digest, None)
 
     def _visits(self, number: int) -> Callable[[bytes], bool]:
         def take_visited(digest: bytes) -> bool:

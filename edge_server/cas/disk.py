@@ -68,7 +68,8 @@ class Disk:
 
         try:
             os.makedirs(self.tier.folder, mode=0o700, exist_ok=True)
-            self._lock_fd = self._lock_fd or lock_folder(self.tier.folder)
+            self._unlock()  # the folder may be another one now
+            self._lock_fd = lock_folder(self.tier.folder)
             self.tier.open()
             self.tier.probe()
             self._records = DiskRecords(self.tier.folder)
@@ -124,10 +125,13 @@ class Disk:
         if self._records is not None:
             self._records.close()
             self._records = None
+        self._unlock()
+        self.reason = "closed"
+
+    def _unlock(self) -> None:
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
-        self.reason = "closed"
 
     def _show(self, reason: str, state: DiskState) -> None:
         changed = self.reason != reason

@@ -192,6 +192,22 @@ def test_a_disk_that_others_have_filled_is_used_with_what_is_left(
     assert shelf.store.stats().disk_bytes > 8 << 20
 
 
+def test_a_disk_that_comes_back_empty_gets_again_what_is_in_memory(
+    on_small_disk: Shelf, small_disk: Path
+) -> None:
+    shelf = on_small_disk
+    shelf.fill("a", body_of(1, SMALL))
+    shelf.settle()
+    shelf.fill("big", body_of(2, BIG))
+    with read_only(small_disk), pytest.raises(NoRoom):
+        shelf.fill("b", body_of(3, BIG))
+    shutil.rmtree(small_disk / "cas")
+    check_resumed(shelf)
+    assert shelf.read("a") == body_of(1, SMALL)
+    assert shelf.read("big") is None
+    assert shelf.store.stats().disk_bytes == SMALL + BIG
+
+
 def fifo(path: Path) -> None:
     os.mkfifo(path)
 
