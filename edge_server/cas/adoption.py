@@ -50,7 +50,13 @@ class Adoption:
         for digest, body in list(self._contents.bodies.items()):
             if DISK in body.tiers and not disk.tier.has(digest, body.size):
                 self._contents.lose(digest, DISK)
+                if digest in self._contents.bodies:
+                    self._contents.unsettle(digest)
         self._load(rows)
+        try:
+            disk.fit()
+        except OSError as error:
+            disk.fail(error)
         self._keep({stored.key_id: stored for _, stored in rows})
         self._contents.make_room(DISK)
 

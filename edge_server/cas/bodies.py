@@ -16,7 +16,7 @@ import stat
 from pathlib import Path
 
 from edge_server.errors import BodyGone
-from edge_server.shm.fill_index import DISK, TIERS, FillRecord
+from edge_server.shm.fill_index import DISK, MEMORY, TIERS, FillRecord, Flag
 
 SEALED_MODE = 0o400
 
@@ -94,13 +94,15 @@ class BodyFolder:
         """Open the body of a record for reading; return its descriptor, which the caller closes.
 
         A record may have changed tiers or been evicted since it was read: look its key up once
-        more before BodyGone means a miss. One that is UNVERIFIED must not be opened: the
-        sidecar verifies it first.
+        more before BodyGone means a miss.
 
         Raises:
-            BodyGone: there is no body, or not as it was stored.
+            BodyGone: there is no body, or not as it was stored, or nobody has verified it since an
+                earlier instance wrote it; the sidecar (`Store.find`) does, or forgets it.
         """
-        folder = self._folders[DISK if record.tier == DISK else 0]
+        if record.flags & Flag.UNVERIFIED:
+            raise BodyGone("body is not verified yet")
+        folder = self._folders[DISK if record.tier == DISK else MEMORY]
         if folder is None:
             raise BodyGone(f"there is no {TIERS[record.tier]} tier")
         return open_sealed(folder, record.digest, record.size)

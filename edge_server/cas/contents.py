@@ -59,6 +59,7 @@ class Contents:
         bodies: by digest.
         evictions: bodies taken out of each tier for others.
         unsettled: digests of bodies that are to be copied to the disk, in their order.
+        unverified: digests of bodies that nobody has hashed since this instance began.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Contents:
         self.bodiless: Sieve[bytes] = Sieve(index.take_visited)
         self.evictions = [0, 0]
         self.unsettled: dict[bytes, None] = {}
+        self.unverified: dict[bytes, None] = {}
         self._on_event = on_event
 
     def tier(self, number: int) -> Tier:
@@ -144,6 +146,7 @@ class Contents:
         for number in tuple(body.tiers):
             self._take_out(digest, body, number)
         self.unsettled.pop(digest, None)
+        self.unverified.pop(digest, None)
         return len(body.keys)
 
     def add(self, digest: bytes, size: int, number: int, is_verified: bool) -> Body:
@@ -151,8 +154,10 @@ class Contents:
         body = self.bodies.get(digest)
         if body is None:
             body = self.bodies[digest] = Body(size, is_verified)
+            if not is_verified:
+                self.unverified[digest] = None
         elif is_verified and not body.is_verified:
-            body.is_verified = True
+            self._trust(digest, body)
             for other in body.tiers - {number}:
                 self._take_out(digest, body, other)
         if number not in body.tiers:
@@ -168,6 +173,12 @@ class Contents:
         body.pins -= 1
         if not body.pins and not body.keys and self.bodies.get(digest) is body:
             self.drop(digest)
+
+    def verify(self, digest: bytes, body: Body) -> None:
+        """Note that a body is what its name says."""
+        if not body.is_verified:
+            self._trust(digest, body)
+            self.retarget(body)
 
     def retarget(self, body: Body) -> None:
         """Put the records of a body again, after its tiers have changed or it was verified."""
@@ -220,18 +231,23 @@ class Contents:
         body = self.bodies.get(record.digest)
         return record.tier == DISK if body is None else DISK in body.tiers
 
+    def _trust(self, digest: bytes, body: Body) -> None:
+        body.is_verified = True
+        self.unverified.pop(digest, None)
+
     def _visits(self, number: int) -> Callable[[bytes], bool]:
         def take_visited(digest: bytes) -> bool:
             body = self.bodies[digest]
+            if body.pins or (number == DISK and MEMORY in body.tiers):
+                return True
             # All of them are asked: each loses its visit.
             visits = [self.index.take_visited(key_id) for key_id in body.keys]
-            is_elsewhere = number == DISK and MEMORY in body.tiers
-            return any(visits) or bool(body.pins) or is_elsewhere
+            return any(visits)
 
         return take_visited
 
-    def _evict(self, number: int) -> bool:
-        """Take the next victim out of a tier; return False if there is none."""
+    def _evict(self, number: int, is_key_wanted: bool = False) -> bool:
+        """Take the next victim out of a tier, or for its keys out of both; return False if there is none."""
         digest = self.tier(number).queue.victim()
         if digest is None:
             return False
@@ -240,7 +256,10 @@ class Contents:
             return False
         self.evictions[number] += 1
         self._on_event("cas_eviction", {"tier": TIERS[number]})
-        self.lose(digest, number)
+        if is_key_wanted:
+            self.drop(digest)
+        else:
+            self.lose(digest, number)
         return True
 
     def _move_out(self, digest: bytes, body: Body, number: int) -> None:
@@ -270,7 +289,7 @@ class Contents:
             fuller = max((MEMORY, DISK), key=self._queued)
             if victim is not None and 4 * len(self.bodiless) >= self._queued(fuller):
                 self.remove(victim)
-            elif not self._evict(fuller):
+            elif not self._evict(fuller, is_key_wanted=True):
                 raise NoRoom("the fill index is full")
 
     def _queued(self, number: int) -> int:

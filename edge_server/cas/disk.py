@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edge_server.cas.disk_records import DiskRecords
 
 RETRY_S = 3.0
+RESERVE_BYTES = 8 << 20  # left free, for the records and their log
 LOCK = "writer.lock"
 
 OnEvent = Callable[[str, dict[str, object]], None]
@@ -44,6 +45,7 @@ class Disk:
         self.tier = tier
         self.reason = "not opened yet"
         self._index = index
+        self._max_bytes = tier.max_bytes
         self._on_event = on_event
         self._records: DiskRecords | None = None
         self._lock_fd: int | None = None
@@ -66,7 +68,8 @@ class Disk:
 
         try:
             os.makedirs(self.tier.folder, mode=0o700, exist_ok=True)
-            self._lock_fd = self._lock_fd or lock_folder(self.tier.folder)
+            self._unlock()  # the folder may be another one now
+            self._lock_fd = lock_folder(self.tier.folder)
             self.tier.open()
             self.tier.probe()
             self._records = DiskRecords(self.tier.folder)
@@ -78,6 +81,13 @@ class Disk:
         self._forgotten.clear()
         self._show("", DiskState.USABLE)
         return rows
+
+    def fit(self) -> None:
+        """Let the bound be what the file system has room for, where that is less than what was configured."""
+        found = os.statvfs(self.tier.folder)
+        ours_bytes = self.tier.used_bytes + found.f_bavail * found.f_frsize
+        reserve_bytes = min(RESERVE_BYTES, found.f_blocks * found.f_frsize // 8)
+        self.tier.max_bytes = max(0, min(self._max_bytes, ours_bytes - reserve_bytes))
 
     def fail(self, error: OSError) -> None:
         """Take the tier for unusable, until it is tried again."""
@@ -115,10 +125,13 @@ class Disk:
         if self._records is not None:
             self._records.close()
             self._records = None
+        self._unlock()
+        self.reason = "closed"
+
+    def _unlock(self) -> None:
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
-        self.reason = "closed"
 
     def _show(self, reason: str, state: DiskState) -> None:
         changed = self.reason != reason

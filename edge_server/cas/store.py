@@ -204,16 +204,14 @@ class Store:
 
     def scrub(self, max_bytes: int) -> int:
         """Hash bodies of an earlier instance, one at least; return how many bytes that were."""
-        with self._lock:
-            waiting = [
-                (digest, body.size) for digest, body in self.contents.bodies.items() if not body.is_verified
-            ]
         done = 0
-        for digest, size in waiting:
+        while done < max_bytes:
+            with self._lock:
+                if not self.contents.unverified:
+                    break
+                digest = next(iter(self.contents.unverified))
+                done += max(1, self.contents.bodies[digest].size)
             self._verifying.check(digest)
-            done += size
-            if done >= max_bytes:
-                break
         return done
 
     def sweep(self, folder: str) -> int:
@@ -245,7 +243,7 @@ class Store:
                 disk_bytes=0 if disk is None else disk.tier.used_bytes,
                 bodies=len(contents.bodies),
                 records=self._index.used,
-                unverified=sum(not body.is_verified for body in contents.bodies.values()),
+                unverified=len(contents.unverified),
                 unsettled=len(contents.unsettled),
                 evictions_memory=contents.evictions[MEMORY],
                 evictions_disk=contents.evictions[DISK],

@@ -16,7 +16,7 @@ from edge_server.cas.tier import FOLDERS
 SCRUB_BYTES_S = 32 << 20
 PAUSE_S = 0.2
 
-_SETTLED_A_STEP = 64
+_SETTLING_S = 1.0  # of a step, at most
 
 
 class Upkeep:
@@ -53,9 +53,9 @@ class Upkeep:
         """Do a little of everything."""
         store = self._store
         store.retry_disk()
-        for _ in range(_SETTLED_A_STEP):
-            if self._stop.is_set() or not store.settle():
-                break
+        started_s = time.monotonic()
+        while not self._stop.is_set() and time.monotonic() - started_s < _SETTLING_S and store.settle():
+            pass
         started_s = time.monotonic()
         read_bytes = store.scrub(int(self._scrub_bytes_s * self._pause_s))
         self._stop.wait(max(0.0, read_bytes / self._scrub_bytes_s - (time.monotonic() - started_s)))

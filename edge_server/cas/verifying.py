@@ -57,9 +57,7 @@ class Verifying:
             if self._contents.bodies.get(digest) is not body or number not in body.tiers:
                 return
             if is_right:
-                if not body.is_verified:
-                    body.is_verified = True
-                    self._contents.retarget(body)
+                self._contents.verify(digest, body)
             else:
                 self._on_event("cas_damaged", {"level": "error", "hash": digest.hex()})
                 self._contents.lose(digest, number)

@@ -19,7 +19,7 @@ from edge_server.shm.fill_index import DISK, MEMORY, DiskState, FillIndex, Word,
 from tests.stores import BLANK, KIB, Shelf, body_of
 
 SMALL, BIG = 4 * KIB, 40 * KIB
-DISK_SIZE_BYTES = 512 * KIB
+DISK_SIZE_BYTES = 32 << 20
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def on_small_disk(index: FillIndex, memory: Path, small_disk: Path) -> Iterator[Shelf]:
-    made = Shelf(index, memory, small_disk / "cas", disk_bytes=100 * BIG)
+    made = Shelf(index, memory, small_disk / "cas", disk_bytes=64 << 20)
     yield made
     made.close()
 
@@ -158,6 +158,54 @@ def test_what_came_while_the_disk_failed_settles_afterwards(on_small_disk: Shelf
         assert shelf.read("a") == body_of(1, SMALL)
     check_resumed(shelf)
     assert os.path.exists(body_path(str(shelf.disk), blake3(body_of(1, SMALL)).digest()))
+
+
+def test_a_bound_beyond_what_the_disk_has_is_brought_down_to_it(
+    index: FillIndex, memory: Path, small_disk: Path
+) -> None:
+    shelf = Shelf(index, memory, small_disk / "cas", disk_bytes=1 << 40)
+    for number in range(100):
+        assert shelf.fill(str(number), body_of(number, 1 << 20)).tier == DISK
+    assert shelf.store.stats().evictions_disk > 50
+    assert states(shelf) == [True]
+    shelf.close()
+    shelf.successor()
+    assert shelf.store.is_reachable()
+    assert shelf.read("99") == body_of(99, 1 << 20)
+    shelf.close()
+
+
+def test_a_disk_that_others_have_filled_is_used_with_what_is_left(
+    on_small_disk: Shelf, small_disk: Path
+) -> None:
+    shelf = on_small_disk
+    for number in range(20):
+        shelf.fill(str(number), body_of(number, 1 << 20))
+    (small_disk / "ballast").write_bytes(bytes(shutil.disk_usage(small_disk).free - 16 * KIB))
+    with pytest.raises(NoRoom):
+        shelf.fill("a", body_of(99, BIG))
+    check_resumed(shelf)
+    for number in range(40):
+        shelf.fill(f"more/{number}", body_of(100 + number, 1 << 20))
+    assert shelf.store.is_reachable()
+    assert shelf.store.stats().evictions_disk > 40
+    assert shelf.store.stats().disk_bytes > 8 << 20
+
+
+def test_a_disk_that_comes_back_empty_gets_again_what_is_in_memory(
+    on_small_disk: Shelf, small_disk: Path
+) -> None:
+    shelf = on_small_disk
+    shelf.fill("a", body_of(1, SMALL))
+    shelf.settle()
+    shelf.fill("big", body_of(2, BIG))
+    with read_only(small_disk), pytest.raises(NoRoom):
+        shelf.fill("b", body_of(3, BIG))
+    shutil.rmtree(small_disk / "cas")
+    check_resumed(shelf)
+    assert shelf.read("a") == body_of(1, SMALL)
+    assert shelf.read("big") is None
+    assert shelf.store.stats().disk_bytes == SMALL + BIG
 
 
 def fifo(path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from edge_server.cas.bodies import body_path
 from edge_server.errors import BodyGone, NoRoom
@@ -188,6 +189,28 @@ def test_a_full_index_makes_place_for_what_is_new(shelf: Shelf) -> None:
         assert shelf.read(str(number)) == body_of(number, 10)
     assert shelf.store.stats().records == RECORDS
     shelf.check()
+
+
+def test_a_full_index_costs_one_body_for_each_new_key(shelf: Shelf) -> None:
+    for number in range(RECORDS):
+        shelf.fill(str(number), body_of(number, 10))
+    shelf.settle()
+    for number in range(5):
+        shelf.fill(f"new/{number}", body_of(1000 + number, 10))
+    stats = shelf.store.stats()
+    assert (stats.records, stats.bodies, stats.memory_bytes) == (RECORDS, RECORDS, 10 * RECORDS)
+    shelf.check()
+
+
+def test_the_disk_keeps_what_memory_has_and_leaves_it_its_visits(shelf: Shelf) -> None:
+    shelf.fill("hot", body_of(1, SMALL))
+    shelf.settle()
+    shelf.index.visit(key_id("hot"))
+    for number in range(20):
+        shelf.fill(f"big/{number}", body_of(1000 + number, BIG))
+    assert shelf.store.stats().evictions_disk > 10
+    assert os.path.exists(body_path(str(shelf.disk), blake3(body_of(1, SMALL)).digest()))
+    assert shelf.index.take_visited(key_id("hot"))
 
 
 def test_many_that_are_not_there_leave_place_for_those_that_are(shelf: Shelf) -> None:
