@@ -206,6 +206,12 @@ class FillTimeout(Rejection):
     status, reason = 503, "timeout"
 
 
+class Amnesia(Rejection):
+    """A fill, while amnesia is on and a setting names a disk."""
+
+    status, reason = 503, "amnesia"
+
+
 class FillUnavailable(Rejection):
     """The origin cannot be reached, or nobody here can fetch at present."""
 

@@ -93,7 +93,7 @@ def _fill_index(brief: Brief) -> FillIndex | None:
     return None if brief.fills is None else brief.fills.index
 
 
-def _plane(brief: Brief, row: Row, hashing: Hashing, stored: Stored | None) -> Plane:
+def _plane(brief: Brief, row: Row, hashing: Hashing, stored: Stored | None = None) -> Plane:
     return Plane(
         scoreboard=brief.scoreboard,
         exposition=Exposition(

@@ -19,7 +19,7 @@ from typing import Any
 from edge_server import guard
 from edge_server.config.checks import disk_targets
 from edge_server.config.schema import Config
-from edge_server.errors import Miss, NotFound, Refused, Rejection
+from edge_server.errors import Amnesia, Miss, NotFound, Refused, Rejection
 from edge_server.fill.cache_control import request_directives
 from edge_server.fill.fields import SELECTING, forwarded
 from edge_server.fill.freshness import Verdict, verdict
@@ -82,7 +82,7 @@ class Live:
         if control and request_directives(control).only_if_cached:
             return Refused("fill_unavailable", "only-if-cached")
         if self._is_refused:
-            return Refused("amnesia")
+            return Amnesia()
         if miss.rounds >= _MAX_ROUNDS:
             return Refused("fill_unavailable", "evicted again and again")
         fields = self.request_fields(environ)

@@ -90,7 +90,7 @@ def test_a_queue_that_two_workers_of_a_slot_see_is_told_once(
         row = scoreboard.row(scoreboard.row_index(slot, letter))
         row.set(Field.STATE, WorkerState.EMPTY if slot == 2 else WorkerState.SERVING)
         row.set(Field.QUEUED, queued)
-    assert scrape(metrics_dir, scoreboard)["edge_queue_depth"] == {("accept",): 6}
+    assert scrape(metrics_dir, scoreboard)["edge_queue_depth"] == {("accept",): 6, ("fill",): 0}
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_rejections_start_from_a_zero_that_rate_can_see(metrics_dir: Path, score
     read = scrape(metrics_dir, scoreboard)
     assert read["rejected_total"][("not_found",)] == 0
     assert read["busy_rejections_total"] == {("assets",): 0}
-    assert read["edge_queue_dropped_total"] == {("accept",): 0}
+    assert read["edge_queue_dropped_total"] == {("accept",): 0, ("fill",): 0}
     assert read["service_restarts_total"] == {("worker",): 0, ("sidecar",): 0}
     metrics().rejected_total.labels("not_found").inc()
     assert scrape(metrics_dir, scoreboard)["rejected_total"][("not_found",)] == 1
