@@ -18,11 +18,12 @@ from typing import NamedTuple
 from edge_server.config.schema import Config
 from edge_server.errors import FillTimeout, FillUnavailable, InternalError, Rejection
 from edge_server.fill.address_guard import AddressGuard, Resolver, system_resolver
+from edge_server.fill.blocks import Block
 from edge_server.fill.breaker import Breaker
 from edge_server.fill.cache_control import request_directives
 from edge_server.fill.coalesce import Group, Groups, NotNeeded
 from edge_server.fill.connections import Cancellation, Connections, ConnectTimeout, Deadline
-from edge_server.fill.fetch import Answer, Fetcher, OpenSink, Sink, StatusFailure
+from edge_server.fill.fetch import Answer, Fetcher, OpenSink, Sink, StatusFailure, Wanted
 from edge_server.fill.fields import Field
 from edge_server.fill.hedging import first_of
 from edge_server.fill.origins import Origins, Target
@@ -51,6 +52,8 @@ class Request(NamedTuple):
         known: validators of the stored response, if it is to be revalidated.
         variant: `vary.variant_of` the request, where the key is known to vary; requests of
             different variants do not wait for each other.
+        block: bytes of an object that is too large to be fetched whole, half-open; with it, the
+            tag of `known` names the version that the block must be of.
     """
 
     key: str
@@ -61,15 +64,17 @@ class Request(NamedTuple):
     corr_id: str
     known: Known | None = None
     variant: str = ""
+    block: Block | None = None
 
 
 class Fetched(NamedTuple):
     """What an origin answered, whole and verified.
 
     Attributes:
-        status: 200; 304 for `not_modified`; or 404 or 410.
+        status: 200; 304 for `not_modified`; 404 or 410; 206 for a `block`, unless the origin sent
+            all of it (`blocks.part_of` the fields says which part, and of how much).
         fields: all fields of the answer; without Content-Encoding where that was undone.
-        sink: the body, with status 200; to be committed or aborted by the `done` with `is_first`.
+        sink: the body, with status 200 and 206; to be committed or aborted by the `done` with `is_first`.
         digest: BLAKE3-256 of the sink's bytes; zeros without one.
         size: bytes in the sink.
         url_host: what answered in the end, as A-labels.
@@ -398,9 +403,8 @@ class Engine:
             if self._closing.is_set():
                 raise FillUnavailable("the engine is closed")
             request = job.request
-            return self._fetcher.fetch(
-                job.target, request.variant_fields, request.known, job.deadline, cancellation
-            )
+            wanted = Wanted(request.variant_fields, request.known, request.block)
+            return self._fetcher.fetch(job.target, wanted, job.deadline, cancellation)
         except Rejection as rejection:
             if cancellation.is_set:  # its socket was shut, which looks like a cut from within
                 raise FillUnavailable("the attempt was cancelled") from rejection
@@ -422,7 +426,7 @@ class Engine:
 def _group_key(request: Request) -> Hashable:
     """Return what tells fetches apart: one that may not be stored is not shared with those that may."""
     is_unstored = request.has_authorization or request_directives(request.cache_control).no_store
-    return request.key, request.variant, request.known, is_unstored
+    return request.key, request.variant, request.known, request.block, is_unstored
 
 
 def _discard(answer: Answer) -> None:

@@ -29,6 +29,7 @@ from edge_server.errors import (
     UpstreamServerError,
 )
 from edge_server.fill.address_guard import AddressGuard
+from edge_server.fill.blocks import Block, check_part, range_of
 from edge_server.fill.connections import Cancellation, Connection, Connections, Deadline
 from edge_server.fill.fields import Field, single, value_of
 from edge_server.fill.inflating import Inflater, coding_of
@@ -81,8 +82,28 @@ class StatusFailure(Exception):
         self.rejection = rejection
 
 
+class Wanted(NamedTuple):
+    """What is asked of an origin.
+
+    Attributes:
+        forwarded: request fields for it, as `fields.forwarded` returns them.
+        known: validators of a stored response, to get a 304 if it is still right; with a
+            `block`, its tag names the version that the block must be of.
+        block: bytes of the object, half-open; None for all of it.
+    """
+
+    forwarded: Mapping[str, str]
+    known: Known | None = None
+    block: Block | None = None
+
+    @property
+    def coding(self) -> str:
+        """The content coding that is asked for; a part of an object is never coded."""
+        return "identity" if self.block is not None else coding_asked(self.forwarded)
+
+
 class Answer(NamedTuple):
-    """What an attempt got: an object in `sink`, a 304, or a 404 or 410; both without a sink.
+    """What an attempt got: an object or a block in `sink`, or a 304, 404 or 410 without one.
 
     `request_ms` and `response_ms` are wall clock, for the age of the response.
     """
@@ -124,8 +145,7 @@ class Fetcher:
     def fetch(
         self,
         target: Target,
-        forwarded: Mapping[str, str],
-        known: Known | None,
+        wanted: Wanted,
         deadline: Deadline,
         cancellation: Cancellation,
     ) -> Answer:
@@ -133,8 +153,7 @@ class Fetcher:
 
         Args:
             target: where the object is.
-            forwarded: request fields for the origin, as `fields.forwarded` returns them.
-            known: validators of a stored response, to get a 304 if it is still right.
+            wanted: what is asked of it.
             deadline: for all of it.
             cancellation: ends it from another thread.
 
@@ -143,7 +162,7 @@ class Fetcher:
             Rejection: anything else that keeps its answer from being used; nothing is left of it.
         """
         for _ in range(MAX_REDIRECTS + 1):
-            answer = self._exchange(target, forwarded, known, deadline, cancellation)
+            answer = self._exchange(target, wanted, deadline, cancellation)
             if isinstance(answer, Answer):
                 return answer
             target = self._origins.redirected(target, answer)
@@ -152,13 +171,12 @@ class Fetcher:
     def _exchange(
         self,
         target: Target,
-        forwarded: Mapping[str, str],
-        known: Known | None,
+        wanted: Wanted,
         deadline: Deadline,
         cancellation: Cancellation,
     ) -> Answer | str:
         """Return an answer, or where a redirect leads."""
-        request = _request(target, forwarded, known)
+        request = _request(target, wanted)
         while True:
             addresses = self._guard.resolve(target.host, target.port)
             connection = self._connections.open(target, addresses, deadline, cancellation)
@@ -176,17 +194,14 @@ class Fetcher:
                 connection.close()
                 raise
             break
-        return self._answer(
-            connection, head, target, coding_asked(forwarded), known, request_ms, cancellation
-        )
+        return self._answer(connection, head, target, wanted, request_ms, cancellation)
 
     def _answer(
         self,
         connection: Connection,
         head: Head,
         target: Target,
-        asked: str,
-        known: Known | None,
+        wanted: Wanted,
         request_ms: int,
         cancellation: Cancellation,
     ) -> Answer | str:
@@ -196,9 +211,13 @@ class Fetcher:
             status, fields = head.status, head.fields
             result: Answer | str
             if status in _WHOLE:
-                sink = self._receive(connection, head, asked)
-                fields = _as_stored(fields, asked)
+                sink = self._receive(connection, head, wanted)
+                fields = _as_stored(fields, wanted.coding)
                 result = Answer(200, fields, sink, request_ms, response_ms, target)
+                is_reusable = not connection.reader.buffer
+            elif status == 206 and wanted.block is not None:
+                sink = self._receive(connection, head, wanted)
+                result = Answer(206, fields, sink, request_ms, response_ms, target)
                 is_reusable = not connection.reader.buffer
             elif status in _REDIRECTS:
                 location = single(fields, "location")
@@ -206,7 +225,7 @@ class Fetcher:
                     raise IntegrityError("a redirect that leads nowhere")
                 result = location
                 is_reusable = _discard(connection, head)
-            elif status in NEGATIVE or (status == 304 and known is not None and not known.is_empty):
+            elif status in NEGATIVE or (status == 304 and _is_conditional(wanted)):
                 result = Answer(status, fields, None, request_ms, response_ms, target)
                 is_reusable = _discard(connection, head)
             else:
@@ -220,16 +239,22 @@ class Fetcher:
             else:
                 connection.close()
 
-    def _receive(self, connection: Connection, head: Head, asked: str) -> Sink:
+    def _receive(self, connection: Connection, head: Head, wanted: Wanted) -> Sink:
         """Return the body in a sink, after every claim about it held."""
         framing = framing_of(head)
         length = framing if framing >= 0 else None
         if length is not None and length > self._fill.max_object_bytes:
             raise TooLarge(f"{length} bytes")
+        part = None
+        if head.status == 206 and wanted.block is not None:
+            etag = None if wanted.known is None else wanted.known.etag
+            part = check_part(head.fields, wanted.block, length, etag)
         sink: Sink | None = None
         try:
             sink = self._open_sink(length)
-            self._copy(connection, head, framing, asked, sink)
+            self._copy(connection, head, framing, wanted.coding, sink)
+            if part is not None and sink.size != part.stop - part.start:
+                raise IntegrityError("a partial answer longer or shorter than its part")
         except BaseException:
             if sink is not None:
                 sink.abort()
@@ -240,7 +265,8 @@ class Fetcher:
         fields = head.fields
         coding = coding_of(value_of(fields, "content-encoding"))
         is_decoded = coding not in ("identity", asked)
-        claims, claimed = Claims(fields), claimed_hash(fields)
+        is_part = head.status == 206
+        claims, claimed = Claims(fields, is_part=is_part), None if is_part else claimed_hash(fields)
         hasher = blake3() if claimed is not None and is_decoded else None
         inflater = None if coding == "identity" else self._inflater(coding, framing)
         for piece in self._pieces(connection, framing):
@@ -284,22 +310,28 @@ class Fetcher:
         )
 
 
-def _request(target: Target, forwarded: Mapping[str, str], known: Known | None) -> bytes:
+def _is_conditional(wanted: Wanted) -> bool:
+    return wanted.block is None and wanted.known is not None and not wanted.known.is_empty
+
+
+def _request(target: Target, wanted: Wanted) -> bytes:
     """Return a request: a GET in HTTP/1.1 with what selects content, and with conditions if any."""
+    forwarded, known = wanted.forwarded, wanted.known
     lines = [
         f"GET {target.request_target} HTTP/1.1",
         f"Host: {target.authority}",
         f"User-Agent: {_USER_AGENT}",
-        f"Accept-Encoding: {coding_asked(forwarded)}",
+        f"Accept-Encoding: {wanted.coding}",
         f"Accept: {forwarded.get('accept', '*/*')}",
     ]
     lines += [
         f"{name}: {value}" for name, value in forwarded.items() if name not in (ACCEPT_ENCODING, "accept")
     ]
-    if known is not None and known.etag is not None:
-        lines.append(f"If-None-Match: {known.etag}")
-    if known is not None and known.modified is not None:
-        lines.append(f"If-Modified-Since: {known.modified}")
+    if wanted.block is not None:
+        lines.append(f"Range: {range_of(wanted.block)}")
+    elif known is not None:
+        lines += [f"If-None-Match: {known.etag}"] if known.etag is not None else []
+        lines += [f"If-Modified-Since: {known.modified}"] if known.modified is not None else []
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 

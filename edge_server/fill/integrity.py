@@ -2,7 +2,8 @@
 
 Specification: RFC 9530 (Repr-Digest, Content-Digest), RFC 3230 (Digest), RFC 9651 for the dictionaries;
 the ``b3:`` entity tags are this service's own (contract section 1). In an answer with status 200
-representation and content are the same bytes. Does no I/O and knows no process.
+representation and content are the same bytes; in a 206 only Content-Digest is of what came.
+Does no I/O and knows no process.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ class Claims:
     """The digests that the fields of an answer name, and the bytes as they come.
 
     Args:
-        fields: of an answer with status 200.
+        fields: of an answer with status 200 or 206.
+        is_part: it is a 206.
     """
 
-    def __init__(self, fields: Sequence[Field]) -> None:
-        self._claims = [(hashlib.new(_ALGORITHMS[name]), digest) for name, digest in _digests(fields)]
+    def __init__(self, fields: Sequence[Field], *, is_part: bool = False) -> None:
+        told = _digests(fields, is_part)
+        self._claims = [(hashlib.new(_ALGORITHMS[name]), digest) for name, digest in told]
 
     @property
     def is_empty(self) -> bool:
@@ -70,14 +73,14 @@ def claimed_hash(fields: Sequence[Field]) -> bytes | None:
     return bytes.fromhex(match[1])
 
 
-def _digests(fields: Sequence[Field]) -> Iterator[tuple[str, bytes]]:
+def _digests(fields: Sequence[Field], is_part: bool) -> Iterator[tuple[str, bytes]]:
     """Yield each digest of a known algorithm; one that is no base64 yields bytes that match nothing."""
-    for name in ("repr-digest", "content-digest"):
+    for name in ("content-digest",) if is_part else ("repr-digest", "content-digest"):
         for member in (value_of(fields, name) or "").split(","):
             match = _BYTE_SEQUENCE.fullmatch(member)
             if match is not None and match[1] in _ALGORITHMS:
                 yield match[1], _decoded(match[2])
-    for member in (value_of(fields, "digest") or "").split(","):
+    for member in () if is_part else (value_of(fields, "digest") or "").split(","):
         match = _INSTANCE_DIGEST.fullmatch(member)
         if match is not None and match[1].lower() in _ALGORITHMS:
             yield match[1].lower(), _decoded(match[2])

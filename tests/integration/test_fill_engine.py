@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import threading
 import time
@@ -17,7 +18,7 @@ from edge_server.fill.breaker import FAILURES
 from edge_server.fill.engine import Fetched, Request
 from edge_server.fill.storing import Known
 from tests.fills import asking
-from tests.origins import NGINX, Closed, Script, ok, says, scripted
+from tests.origins import NGINX, Closed, MemorySink, Script, ok, says, scripted
 from tests.origins import nginx as run_nginx
 from tests.servers import eventually
 
@@ -355,3 +356,39 @@ def test_a_sink_that_fails_is_a_defect_for_one_fill_and_for_no_other() -> None:
         asked.hooks.defects.clear()
         fetcher._open_sink = right
         assert isinstance(asked.get("x"), Fetched)
+
+
+def test_in_a_storm_of_failures_every_request_is_answered_once_and_with_its_own_bytes() -> None:
+    chance = random.Random(7)
+
+    def script(sock: socket.socket, head: bytes) -> None:
+        name = head.split(b" ")[1][1:]
+        kind = chance.random()
+        if kind < 0.1:
+            raise Closed
+        if kind < 0.2:
+            sock.sendall(failing(503))
+        elif kind < 0.3:
+            sock.sendall(ok(name * 100)[:-1])
+            raise Closed
+        elif kind < 0.4:
+            origin.wait(0.05)
+            sock.sendall(ok(name * 100))
+        else:
+            sock.sendall(ok(name * 100, "Vary: Accept-Language" if kind < 0.6 else "X: y"))
+
+    settings = {"concurrency": 16, "per_host": 16, "hedge_after": 0.02, "queue": 5000}
+    with scripted(script) as origin:
+        with asking(origin.port, retry=QUICK, **settings) as asked:
+            keys = [f"k{chance.randrange(200)}" for _ in range(1500)]
+            answers = [asked.submit(key, {"accept-language": chance.choice(["de", "en"])}) for key in keys]
+            eventually(lambda: sum(map(len, answers)) > 1000, within=20)
+        assert {len(one) for one in answers} == {1}
+    filled = [(key, one[0]) for key, one in zip(keys, answers, strict=True) if isinstance(one[0], Fetched)]
+    assert len(filled) > 500
+    for key, answer in filled:
+        assert isinstance(answer.sink, MemorySink)
+        assert answer.sink.data == key.encode() * 100
+        assert answer.digest == blake3(key.encode() * 100).digest()
+    left = {id(sink) for sink in asked.sinks if not sink.is_aborted}
+    assert left == {id(answer.sink) for _, answer in filled}

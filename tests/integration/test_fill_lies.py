@@ -19,6 +19,7 @@ from blake3 import blake3
 
 from edge_server.config.schema import Ingress
 from edge_server.errors import Rejection
+from edge_server.fill.blocks import part_of
 from edge_server.fill.engine import Fetched
 from edge_server.fill.storing import Known
 from tests.fills import FILL, asking
@@ -55,7 +56,7 @@ def origin(pki: Pki) -> Iterator[ScriptedOrigin]:
 
 def ask(origin: ScriptedOrigin, pki: Pki, fields: dict[str, str] | None = None, **more: object):  # type: ignore[no-untyped-def]
     settings = {"ca_bundle": pki.bundle, "read_timeout": 0.6, "max_object_bytes": 512 * 1024} | more
-    known = settings.pop("known", None)
+    known, block = settings.pop("known", None), settings.pop("block", None)
     with asking(
         origin.port,
         host="origin.test",
@@ -65,7 +66,7 @@ def ask(origin: ScriptedOrigin, pki: Pki, fields: dict[str, str] | None = None, 
         fill=FILL,
         **settings,
     ) as asked:
-        answer = asked.get("x", fields, budget_s=4.0, known=known)
+        answer = asked.get("x", fields, budget_s=4.0, known=known, block=block)
     return answer, asked
 
 
@@ -364,3 +365,66 @@ def test_an_absent_object_is_told_as_such(origin: ScriptedOrigin, pki: Pki, stat
     answer, asked = ask(origin, pki)
     assert isinstance(answer, Fetched)
     assert (answer.status, answer.sink, asked.sinks) == (status, None, [])
+
+
+def part(start: int, last: int, total: int, *fields: str) -> bytes:
+    """Return a partial answer with the bytes that it names, as far as they exist."""
+    return ok(
+        BODY[start : last + 1], f"Content-Range: bytes {start}-{last}/{total}", *fields, status="206 Part"
+    )
+
+
+SIZE = len(BODY)
+
+
+@pytest.mark.parametrize(
+    ("data", "block"),
+    [
+        (part(100, 199, SIZE), (100, 200)),
+        (part(SIZE - 10, SIZE - 1, SIZE), (SIZE - 10, SIZE + 90)),
+        (part(0, 99, SIZE, f"Content-Digest: sha-256=:{sha256(BODY[:100])}:", b3(BODY)), (0, 100)),
+        (part(0, 99, SIZE, f"Repr-Digest: sha-256=:{sha256(BODY)}:"), (0, 100)),
+    ],
+    ids=["in the middle", "the last one", "with its digest", "with the digest of the whole"],
+)
+def test_a_block_of_a_large_object_is_fetched(
+    origin: ScriptedOrigin, pki: Pki, data: bytes, block: tuple[int, int]
+) -> None:
+    origin.script = says(data)
+    answer, asked = ask(origin, pki, {"accept-encoding": "br"}, block=block, max_object_bytes=1000)
+    assert isinstance(answer, Fetched), answer
+    assert answer.status == 206
+    assert part_of(answer.fields).total == SIZE
+    assert asked.sinks[0].data == BODY[slice(*block)]
+    assert f"Range: bytes={block[0]}-{block[1] - 1}".encode() in origin.requests[-1]
+    assert b"Accept-Encoding: identity" in origin.requests[-1]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        part(0, 98, SIZE),
+        part(1, 100, SIZE),
+        part(0, 99, 50),
+        ok(BODY[:100], status="206 Part"),
+        ok(BODY[:100], "Content-Range: bytes 0-99/*", status="206 Part"),
+        ok(BODY[:99], f"Content-Range: bytes 0-99/{SIZE}", status="206 Part"),
+        head("Transfer-Encoding: chunked", f"Content-Range: bytes 0-99/{SIZE}", status="206 Part")
+        + b"5\r\nhello\r\n0\r\n\r\n",
+        part(0, 99, SIZE, "Content-Encoding: gzip"),
+        part(0, 99, SIZE, 'ETag: "other"'),
+        part(0, 99, SIZE, 'ETag: "v1"', f"Content-Digest: sha-256=:{sha256(BODY)}:"),
+        ok(BODY),
+    ],
+    ids=[
+        *("too little", "shifted", "of too few", "which part", "of how many", "short", "short chunks"),
+        *("coded", "of another version", "a wrong digest", "all of it, which is too large"),
+    ],
+)
+def test_another_part_than_was_asked_for_is_refused(origin: ScriptedOrigin, pki: Pki, data: bytes) -> None:
+    origin.script = says(data)
+    known = Known('"v1"', None) if b"ETag" in data else None
+    answer, asked = ask(origin, pki, known=known, block=(0, 100), max_object_bytes=1000)
+    assert isinstance(answer, Rejection)
+    assert answer.reason == "integrity"
+    assert all(sink.is_aborted for sink in asked.sinks)
