@@ -111,7 +111,7 @@ def bind_hit_path(
         }
         for kind in (PACK, FILLED, FETCHED)
     }
-    of_packs = outcomes_of[PACK]
+    of_packs, of_filled = outcomes_of[PACK], outcomes_of[FILLED]
     get_ok = of_packs["GET", _OK]
     seen_generation = generation[0]
 
@@ -240,8 +240,11 @@ def bind_hit_path(
                 outcome.slow(latency_s)
             outcome.latency_s += latency_s
             outcome.bytes_out += sent
-            if may_repeat and method == "GET" and outcomes is of_packs and "HTTP_X_CORR_ID" not in environ:
-                remember(KINDS[int(status[:3])], etag)
+            if may_repeat and method == "GET" and "HTTP_X_CORR_ID" not in environ:
+                if outcomes is of_packs:
+                    remember(KINDS[PACK, int(status[:3])], etag)
+                elif outcomes is of_filled and live is not None and live.may_repeat():
+                    remember(KINDS[FILLED, int(status[:3])], etag)
         if wants_line(int(status[:3])):
             access_log.request(
                 route=ASSETS,
@@ -279,7 +282,7 @@ def bind_hit_path(
         latency_s = monotonic() - started
         tally.record(ASSETS, method, 204, latency_s, hit="pack")
         if may_repeat and method == "GET" and "HTTP_X_CORR_ID" not in environ:
-            remember(KINDS[204], "")
+            remember(KINDS[PACK, 204], "")
         if wants_line(204):
             access_log.request(
                 route=ASSETS,

@@ -33,6 +33,10 @@ from edge_server.worker.filled import Filled, Held, fields_of
 from edge_server.worker.parking import Parking, Result, Want
 from edge_server.worker.prepared import FETCHED, FILLED, Answer, EmptyTile, Environ, Prepared
 
+# PERF: plain numbers; `int & IntFlag` is a call of Python code, and costs a hit several microseconds.
+_VARIES, _NEGATIVE, _NO_CACHE = int(Flag.VARIES), int(Flag.NEGATIVE), int(Flag.NO_CACHE)
+_ASKS_FIRST = _NO_CACHE | _NEGATIVE
+
 _HIT = "svc-edge; hit"
 _TOLD = {
     Outcome.STORED: "svc-edge; fwd=miss; stored",
@@ -42,6 +46,7 @@ _TOLD = {
 }
 _MAX_ROUNDS = 3  # of parking a request; what it asks for may be evicted before it is replayed
 _REVALIDATE_EVERY_S = 1.0  # a worker asks so often for an object that it serves stale
+REPEATED_S = 1.5  # the guard repeats an answer for a second, and until the next tick
 _MAX_FIELD = 512  # a longer field of a request selects nothing here
 
 
@@ -64,6 +69,9 @@ class Live:
         names = dict.fromkeys((*SELECTING, *(name.lower() for name in self._forward)))
         self._wanted = tuple((name, "HTTP_" + name.upper().replace("-", "_")) for name in names)
         self._is_refused = config.security.amnesia and bool(disk_targets(config))
+        # Whether the answer that was picked last stays right for REPEATED_S, whatever is asked meanwhile.
+        self.is_lasting = False
+        self._repeated_since: tuple[int, int] | None = None  # changes of the index, second of the wall clock
         self._counts = dict.fromkeys(MISS_CAUSES, 0)
         self._counted = dict(self._counts)
 
@@ -119,8 +127,21 @@ class Live:
             )
         )
 
+    def may_repeat(self) -> bool:
+        """Return whether the guard may repeat the answer that was picked last, until `forget_repeats`."""
+        if self.is_lasting and self._repeated_since is None:
+            self._repeated_since = (self.index.changes, int(time()))
+        return self.is_lasting
+
+    def forget_repeats(self) -> None:
+        """Have answers of filled objects made anew once their age or the index has changed."""
+        if self._repeated_since not in (None, (self.index.changes, int(time()))):
+            self._repeated_since = None
+            guard.forget()
+
     def fold(self) -> None:
         """Write counts through, and let parking do its part; called at each tick."""
+        self.forget_repeats()
         self.parking.sweep()
         for cause, count in self._counts.items():
             grown = count - self._counted[cause]
@@ -184,14 +205,15 @@ class LiveAnswer:
         now_s = time()
         is_plain = "HTTP_CACHE_CONTROL" not in environ and "HTTP_PRAGMA" not in environ
         flags = base.record.flags
-        if flags & Flag.VARIES:
+        if flags & _VARIES:
             held = self._variant(environ)
             flags = held.record.flags
         else:
             held = base
-        if not is_plain or now_s * 1000 >= held.record.fresh_ms or flags & Flag.NO_CACHE:
+        self._live.is_lasting = is_plain and is_lasting(held, now_s)
+        if not is_plain or now_s * 1000 >= held.record.fresh_ms or flags & _NO_CACHE:
             self._judge(held, environ, now_s)
-        if flags & Flag.NEGATIVE:
+        if flags & _NEGATIVE:
             raise NotFound("its origin does not have it")
         if "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MATCH" in environ or "HTTP_IF_RANGE" in environ:
             held.translate(environ)
@@ -219,7 +241,7 @@ class LiveAnswer:
         if held is not None and self._sequences[held.place] == held.sequence:
             return held
         held = self._live.filled.hold(self._key, key_id(self._key, variant))
-        if held is None or held.record.flags & Flag.VARIES:
+        if held is None or held.record.flags & _VARIES:
             raise Miss(self._key, "cold")
         if len(self._variants) >= _MAX_VARIANTS:
             self._variants.clear()
@@ -271,10 +293,16 @@ class Replayed:
             raise Miss(key, miss.cause, rounds) from miss
         if held is None:
             raise Miss(key, "cold", rounds)
-        if held.record.flags & Flag.NEGATIVE:
+        if held.record.flags & _NEGATIVE:
             raise NotFound("its origin does not have it")
         held.translate(environ)
         return held.told(_TOLD[done.outcome], int(time() * 1000))
+
+
+def is_lasting(held: Held, now_s: float) -> bool:
+    """Return whether a stored response is fresh for longer than its answer is repeated."""
+    no_cache = held.record.flags & _ASKS_FIRST
+    return not no_cache and (now_s + REPEATED_S) * 1000 < held.record.fresh_ms
 
 
 def judge(held: Held, control: str, now_ms: int) -> Verdict:
@@ -287,7 +315,7 @@ def judge(held: Held, control: str, now_ms: int) -> Verdict:
         swr_ms=record.swr_ms,
         now_ms=now_ms,
         must_revalidate=bool(record.flags & Flag.MUST_REVALIDATE),
-        no_cache=bool(record.flags & Flag.NO_CACHE),
+        no_cache=bool(record.flags & _NO_CACHE),
         has_validator=not held.metadata.known.is_empty,
         request_cache_control=control,
     )
