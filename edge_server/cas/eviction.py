@@ -36,7 +36,10 @@ class Eviction:
 
     def make_room(self, number: int) -> bool:
         """Evict until all that is claimed of a tier has room; return whether it has."""
-        while self._contents.tier(number).lacks_bytes:
+        tier = self._contents.tier(number)
+        if tier.claimed_bytes > tier.max_bytes:
+            return False  # whatever goes: nothing is given up for it
+        while tier.lacks_bytes:
             if not self._evict(number):
                 return False
         return True
