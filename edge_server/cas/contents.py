@@ -9,18 +9,16 @@ Lifetime     built from the fill index and the disk's records by each sidecar.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from edge_server.cas.disk import Disk, OnEvent
+from edge_server.cas.eviction import Eviction
 from edge_server.cas.sieve import Sieve
 from edge_server.cas.tier import Tier
-from edge_server.errors import NoRoom
 from edge_server.shm.fill_index import (
     DISK,
     MEMORY,
     NO_DIGEST,
-    TIERS,
     FillIndex,
     FillRecord,
     Flag,
@@ -51,13 +49,13 @@ class Body:
 
 
 class Contents:
-    """Bodies, keys and tiers, and what goes when there is no room.
+    """Bodies, keys and tiers.
 
     Attributes:
         memory: the memory tier.
         disk: the disk tier; None where there is none.
         bodies: by digest.
-        evictions: bodies taken out of each tier for others.
+        eviction: what goes when there is no room.
         unsettled: digests of bodies that are to be copied to the disk, in their order.
         unverified: digests of bodies that nobody has hashed since this instance began.
     """
@@ -72,13 +70,13 @@ class Contents:
         on_event: OnEvent,
     ) -> None:
         self.index = index
-        self.memory = Tier(memory_folder, memory_bytes, False, self._visits(MEMORY))
+        self.eviction = Eviction(self, on_event)
+        self.memory = Tier(memory_folder, memory_bytes, False, self.eviction.visits(MEMORY))
         self.disk: Disk | None = None
         if disk_path is not None:
-            self.disk = Disk(Tier(disk_path, disk_bytes, True, self._visits(DISK)), index, on_event)
+            self.disk = Disk(Tier(disk_path, disk_bytes, True, self.eviction.visits(DISK)), index, on_event)
         self.bodies: dict[bytes, Body] = {}
         self.bodiless: Sieve[bytes] = Sieve(index.take_visited)
-        self.evictions = [0, 0]
         self.unsettled: dict[bytes, None] = {}
         self.unverified: dict[bytes, None] = {}
         self._on_event = on_event
@@ -112,7 +110,7 @@ class Contents:
         old = self.index.stored(key_id)
         order = order or (time.time_ns() if old is None else old.order)
         if old is None:
-            self._make_place()
+            self.eviction.make_place()
         made = self._placed(record)
         is_cut = is_cut or (old is not None and old.is_cut and old.key == key)
         self.index.put(key_id, made, key, order, is_cut)
@@ -189,10 +187,7 @@ class Contents:
 
     def make_room(self, number: int) -> bool:
         """Evict until all that is claimed of a tier has room; return whether it has."""
-        while self.tier(number).lacks_bytes:
-            if not self._evict(number):
-                return False
-        return True
+        return self.eviction.make_room(number)
 
     def lose(self, digest: bytes, number: int) -> None:
         """Note that a body is not in a tier any more; where it is in no other, its keys are forgotten."""
@@ -235,33 +230,6 @@ class Contents:
         body.is_verified = True
         self.unverified.pop(digest, None)
 
-    def _visits(self, number: int) -> Callable[[bytes], bool]:
-        def take_visited(digest: bytes) -> bool:
-            body = self.bodies[digest]
-            if body.pins or (number == DISK and MEMORY in body.tiers):
-                return True
-            # All of them are asked: each loses its visit.
-            visits = [self.index.take_visited(key_id) for key_id in body.keys]
-            return any(visits)
-
-        return take_visited
-
-    def _evict(self, number: int, is_key_wanted: bool = False) -> bool:
-        """Take the next victim out of a tier, or for its keys out of both; return False if there is none."""
-        digest = self.tier(number).queue.victim()
-        if digest is None:
-            return False
-        body = self.bodies[digest]
-        if body.pins:
-            return False
-        self.evictions[number] += 1
-        self._on_event("cas_eviction", {"tier": TIERS[number]})
-        if is_key_wanted:
-            self.drop(digest)
-        else:
-            self.lose(digest, number)
-        return True
-
     def _move_out(self, digest: bytes, body: Body, number: int) -> None:
         """Leave a body in its other tier only."""
         body.tiers.discard(number)
@@ -281,19 +249,6 @@ class Contents:
             tier.unlink(digest)
         except OSError as error:
             self.fail(number, error)
-
-    def _make_place(self) -> None:
-        """Have the index take one more key."""
-        while self.index.is_full or len(self.bodiless) > self.index.records // 4:
-            victim = self.bodiless.victim()
-            fuller = max((MEMORY, DISK), key=self._queued)
-            if victim is not None and 4 * len(self.bodiless) >= self._queued(fuller):
-                self.remove(victim)
-            elif not self._evict(fuller, is_key_wanted=True):
-                raise NoRoom("the fill index is full")
-
-    def _queued(self, number: int) -> int:
-        return 0 if number == DISK and self.disk is None else len(self.tier(number).queue)
 
     def _placed(self, record: FillRecord) -> FillRecord:
         """Return a record with tier and flags as its body is."""

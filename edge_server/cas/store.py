@@ -245,8 +245,8 @@ class Store:
                 records=self._index.used,
                 unverified=len(contents.unverified),
                 unsettled=len(contents.unsettled),
-                evictions_memory=contents.evictions[MEMORY],
-                evictions_disk=contents.evictions[DISK],
+                evictions_memory=contents.eviction.counts[MEMORY],
+                evictions_disk=contents.eviction.counts[DISK],
                 disk="none" if disk is None else disk.reason or "usable",
             )
 

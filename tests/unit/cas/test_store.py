@@ -160,6 +160,17 @@ def test_what_is_being_written_counts(shelf: Shelf) -> None:
         writer.abort()
 
 
+def test_nothing_is_evicted_for_what_will_not_fit_all_the_same(shelf: Shelf) -> None:
+    shelf.fill("a", body_of(1, SMALL))
+    writers = [shelf.store.begin(15 * KIB) for _ in range(4)]
+    late = shelf.store.begin(16 * KIB)
+    assert late.number == DISK
+    assert shelf.read("a") == body_of(1, SMALL)
+    assert shelf.store.stats().evictions_memory == 0
+    for writer in (*writers, late):
+        writer.abort()
+
+
 def test_what_nobody_asks_for_goes_first(shelf: Shelf) -> None:
     for number in range(16):
         shelf.fill(str(number), body_of(number, SMALL), is_memory_only=True, flags=int(Flag.PASSED))
