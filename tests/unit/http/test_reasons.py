@@ -15,6 +15,7 @@ from edge_server import errors
 from edge_server.http.reasons import REASONS, STATUS_LINES, problem
 
 # What no code of Python answers: framing.c, sweeping.c.
+OF_ADMISSION = {"rate_limit", "busy"}
 OF_THE_GUARD = {
     "slow_client",
     "body_cap",
@@ -100,8 +101,10 @@ def test_a_status_line_is_a_status_and_its_phrase() -> None:
 
 def test_the_manual_gives_each_reason_its_status() -> None:
     manual = (Path(__file__).parents[3] / "docs" / "HTTP.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| ([45][0-9]{2}) \| `([a-z_]+)` \|", manual, re.MULTILINE)
+    rows = re.findall(r"^\| ([45][0-9]{2}) \| `([a-z0-9_]+)` \|", manual, re.MULTILINE)
     ours = {rejection.reason for rejection in rejections() if rejection.__module__ == errors.__name__}
-    assert {name for _, name in rows} == ours | OF_THE_GUARD  # the admin plane has refusals of its own
+    assert {
+        name for _, name in rows
+    } == ours | OF_ADMISSION | OF_THE_GUARD  # the admin plane has refusals of its own
     for status, name in rows:
         assert REASONS[name].status == int(status)
