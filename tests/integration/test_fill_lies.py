@@ -22,7 +22,7 @@ from edge_server.config.schema import Ingress
 from edge_server.errors import Rejection
 from edge_server.fill.blocks import part_of
 from edge_server.fill.engine import Fetched
-from edge_server.fill.fetch import GRACE_S
+from edge_server.fill.receiving import GRACE_S
 from edge_server.fill.storing import Known
 from tests.fills import FILL, asking
 from tests.origins import Closed, Script, ScriptedOrigin, ok, says, scripted
