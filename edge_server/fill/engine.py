@@ -12,123 +12,33 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
 from edge_server.config.schema import Config
 from edge_server.errors import FillTimeout, FillUnavailable, InternalError, Rejection
 from edge_server.fill.address_guard import AddressGuard, Resolver, system_resolver
-from edge_server.fill.blocks import Block
 from edge_server.fill.breaker import Breaker
 from edge_server.fill.cache_control import request_directives
 from edge_server.fill.coalesce import Group, Groups, NotNeeded
-from edge_server.fill.connections import Cancellation, Connections, ConnectTimeout, Deadline
-from edge_server.fill.fetch import Answer, Fetcher, OpenSink, Sink, StatusFailure, Wanted
-from edge_server.fill.fields import Field
+from edge_server.fill.connections import Connections, ConnectTimeout
+from edge_server.fill.deadline import Cancellation, Deadline
+from edge_server.fill.fetch import Answer, Fetcher, StatusFailure
 from edge_server.fill.hedging import first_of
+from edge_server.fill.hooks import Hooks
 from edge_server.fill.origins import Origins, Target
 from edge_server.fill.queueing import FillQueue
+from edge_server.fill.receiving import OpenSink, Wanted
+from edge_server.fill.request import NO_DIGEST, Done, Fetched, Request
 from edge_server.fill.retry import is_transient, wait_ms
-from edge_server.fill.storing import Known
 from edge_server.fill.vary import variant_of, varying
 
-NO_DIGEST = bytes(32)
+__all__ = ["Done", "Engine", "Fetched", "Hooks", "Request"]
+
 # Whoever joins a fetch lets it go on until their own budget ends, but not for ever.
 MAX_EXTENSION_S = 60.0
 _CLOSING_S = 5.0
 _MAX_BREAKERS = 1024
-
-
-class Request(NamedTuple):
-    """What is wanted.
-
-    Attributes:
-        key: as `asset_key` returns it.
-        variant_fields: the client's fields that an origin may see, as `fields.forwarded` returns them.
-        cache_control: value of the client's Cache-Control, or nothing.
-        has_authorization: whether the client sent credentials; they are not passed on.
-        deadline_s: when there must be an answer, monotonic seconds.
-        corr_id: for logs.
-        known: validators of the stored response, if it is to be revalidated.
-        variant: `vary.variant_of` the request, where the key is known to vary; requests of
-            different variants do not wait for each other.
-        block: bytes of an object that is too large to be fetched whole, half-open; with it, the
-            tag of `known` names the version that the block must be of.
-    """
-
-    key: str
-    variant_fields: Mapping[str, str]
-    cache_control: str
-    has_authorization: bool
-    deadline_s: float
-    corr_id: str
-    known: Known | None = None
-    variant: str = ""
-    block: Block | None = None
-
-
-class Fetched(NamedTuple):
-    """What an origin answered, whole and verified.
-
-    Attributes:
-        status: 200; 304 for `not_modified`; 404 or 410; 206 for a `block`, unless the origin sent
-            all of it (`blocks.part_of` the fields says which part, and of how much).
-        fields: all fields of the answer; without Content-Encoding where that was undone.
-        sink: the body, with status 200 and 206; to be committed or aborted by the `done` with `is_first`.
-        digest: BLAKE3-256 of the sink's bytes; zeros without one.
-        size: bytes in the sink.
-        url_host: what answered in the end, as A-labels.
-        request_ms, response_ms: wall clock, Unix ms, for the age of the response.
-        not_modified: what is stored is still right.
-        attempts: how many it took.
-        is_first: whether this `done` is that of the request which was fetched with.
-    """
-
-    status: int
-    fields: list[Field]
-    sink: Sink | None
-    digest: bytes
-    size: int
-    url_host: str
-    request_ms: int
-    response_ms: int
-    not_modified: bool
-    attempts: int
-    is_first: bool = True
-
-
-Done = Callable[["Fetched | Rejection"], None]
-
-
-class Hooks:
-    """What an engine tells of its work; override what is wanted. Called from its threads.
-
-    `host` is what on the allow-list allows the origin, or ``other``: a bounded set of values.
-    """
-
-    def attempted(self, host: str) -> None:
-        """An attempt begins."""
-
-    def succeeded(self, host: str, seconds: float) -> None:
-        """A fill brought a usable answer; seconds since it was begun, with its retries."""
-
-    def failed(self, host: str, corr_id: str, rejection: Rejection) -> None:
-        """A fill brought none."""
-
-    def retried(self) -> None:
-        """Another attempt follows one that failed."""
-
-    def hedged(self) -> None:
-        """Another attempt begins beside one that is slow."""
-
-    def coalesced(self) -> None:
-        """A request joined a fetch that was under way."""
-
-    def timed_out(self, op: str) -> None:
-        """An attempt took too long: ``connect`` or ``fill``."""
-
-    def broke(self, error: BaseException) -> None:
-        """A defect: something raised what it should not."""
 
 
 class _Waiter(NamedTuple):

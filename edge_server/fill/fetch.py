@@ -11,61 +11,34 @@ are followed by hand, at most MAX_REDIRECTS, and each is checked like the first 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple, Protocol
-
-from blake3 import blake3
+from typing import NamedTuple
 
 import edge_server
 from edge_server.config.schema import Config
 from edge_server.errors import (
-    EtagInvalid,
-    FillTimeout,
     IntegrityError,
     NotAllowed,
     Rejection,
-    TooLarge,
     UpstreamClientError,
     UpstreamServerError,
 )
 from edge_server.fill.address_guard import AddressGuard
-from edge_server.fill.blocks import Block, check_part, range_of
-from edge_server.fill.connections import Cancellation, Connection, Connections, Deadline
+from edge_server.fill.blocks import range_of
+from edge_server.fill.connections import Connection, Connections
+from edge_server.fill.deadline import Cancellation, Deadline
 from edge_server.fill.fields import Field, single, value_of
-from edge_server.fill.inflating import Inflater, coding_of
-from edge_server.fill.integrity import Claims, claimed_hash
+from edge_server.fill.inflating import coding_of
 from edge_server.fill.origins import Origins, Target
-from edge_server.fill.storing import NEGATIVE, Known
-from edge_server.fill.vary import ACCEPT_ENCODING, coding_asked
+from edge_server.fill.receiving import OpenSink, Receiver, Sink, Wanted
+from edge_server.fill.storing import NEGATIVE
+from edge_server.fill.vary import ACCEPT_ENCODING
 from edge_server.fill.wire import UNTIL_CLOSE, Cut, Head, framing_of, is_persistent
 
 MAX_REDIRECTS = 3
-MIN_BYTES_PER_S = 1024  # an origin that is slower, after GRACE_S of body, is given up
-GRACE_S = 2.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _WHOLE = frozenset({200, 203})
 _MAX_DISCARDED = 64 * 1024
 _USER_AGENT = f"svc-edge/{edge_server.__version__}"
-
-
-class Sink(Protocol):
-    """Where a body goes. What is not committed by whoever gets it in the end must be aborted."""
-
-    @property
-    def size(self) -> int:
-        """Bytes written."""
-
-    def write(self, data: bytes) -> object:
-        """Take the next bytes."""
-
-    def digest(self) -> bytes:
-        """Return the BLAKE3-256 of what was written."""
-
-    def abort(self) -> None:
-        """Forget what was written; may be called twice."""
-
-
-OpenSink = Callable[[int | None], Sink]
 
 
 class StatusFailure(Exception):
@@ -80,26 +53,6 @@ class StatusFailure(Exception):
         super().__init__(status)
         self.status = status
         self.rejection = rejection
-
-
-class Wanted(NamedTuple):
-    """What is asked of an origin.
-
-    Attributes:
-        forwarded: request fields for it, as `fields.forwarded` returns them.
-        known: validators of a stored response, to get a 304 if it is still right; with a
-            `block`, its tag names the version that the block must be of.
-        block: bytes of the object, half-open; None for all of it.
-    """
-
-    forwarded: Mapping[str, str]
-    known: Known | None = None
-    block: Block | None = None
-
-    @property
-    def coding(self) -> str:
-        """The content coding that is asked for; a part of an object is never coded."""
-        return "identity" if self.block is not None else coding_asked(self.forwarded)
 
 
 class Answer(NamedTuple):
@@ -135,12 +88,10 @@ class Fetcher:
         connections: Connections,
         open_sink: OpenSink,
     ) -> None:
-        self._fill = config.fill
-        self._ingress = config.ingress
+        self._receiver = Receiver(config, open_sink)
         self._origins = origins
         self._guard = guard
         self._connections = connections
-        self._open_sink = open_sink
 
     def fetch(
         self,
@@ -211,12 +162,12 @@ class Fetcher:
             status, fields = head.status, head.fields
             result: Answer | str
             if status in _WHOLE:
-                sink = self._receive(connection, head, wanted)
+                sink = self._receiver.receive(connection, head, wanted)
                 fields = _as_stored(fields, wanted.coding)
                 result = Answer(200, fields, sink, request_ms, response_ms, target)
                 is_reusable = not connection.reader.buffer
             elif status == 206 and wanted.block is not None:
-                sink = self._receive(connection, head, wanted)
+                sink = self._receiver.receive(connection, head, wanted)
                 result = Answer(206, fields, sink, request_ms, response_ms, target)
                 is_reusable = not connection.reader.buffer
             elif status in _REDIRECTS:
@@ -238,76 +189,6 @@ class Fetcher:
                 self._connections.keep(target, connection)
             else:
                 connection.close()
-
-    def _receive(self, connection: Connection, head: Head, wanted: Wanted) -> Sink:
-        """Return the body in a sink, after every claim about it held."""
-        framing = framing_of(head)
-        length = framing if framing >= 0 else None
-        if length is not None and length > self._fill.max_object_bytes:
-            raise TooLarge(f"{length} bytes")
-        part = None
-        if head.status == 206 and wanted.block is not None:
-            etag = None if wanted.known is None else wanted.known.etag
-            part = check_part(head.fields, wanted.block, length, etag)
-        sink: Sink | None = None
-        try:
-            sink = self._open_sink(length)
-            self._copy(connection, head, framing, wanted.coding, sink)
-            if part is not None and sink.size != part.stop - part.start:
-                raise IntegrityError("a partial answer longer or shorter than its part")
-        except BaseException:
-            if sink is not None:
-                sink.abort()
-            raise
-        return sink
-
-    def _copy(self, connection: Connection, head: Head, framing: int, asked: str, sink: Sink) -> None:
-        fields = head.fields
-        coding = coding_of(value_of(fields, "content-encoding"))
-        is_decoded = coding not in ("identity", asked)
-        is_part = head.status == 206
-        claims, claimed = Claims(fields, is_part=is_part), None if is_part else claimed_hash(fields)
-        hasher = blake3() if claimed is not None and is_decoded else None
-        inflater = None if coding == "identity" else self._inflater(coding, framing)
-        for piece in self._pieces(connection, framing):
-            claims.update(piece)
-            if hasher is not None:
-                hasher.update(piece)
-            for chunk in () if inflater is None else inflater.feed(piece):
-                if is_decoded and chunk:
-                    sink.write(chunk)
-            if not is_decoded:
-                sink.write(piece)
-        if inflater is not None:
-            inflater.finish()
-        if framing >= 0 and connection.reader.buffer:
-            raise IntegrityError("more bytes than were announced")
-        is_vouched_for = not claims.is_empty or claimed is not None
-        if framing == UNTIL_CLOSE and not connection.is_tls and not is_vouched_for:
-            raise IntegrityError("nothing tells whether the body is whole")
-        claims.verify()
-        if claimed is not None and claimed != (sink.digest() if hasher is None else hasher.digest()):
-            raise EtagInvalid("the b3 tag is not the hash of the bytes")
-
-    def _pieces(self, connection: Connection, framing: int) -> Iterator[bytes]:
-        """Yield the body, as long as it is not too large and comes fast enough."""
-        received, began_s = 0, time.monotonic()
-        for piece in connection.reader.body(framing):
-            received += len(piece)
-            if received > self._fill.max_object_bytes:
-                raise TooLarge("an endless body")
-            passed_s = time.monotonic() - began_s
-            if passed_s > GRACE_S and received < MIN_BYTES_PER_S * passed_s:
-                raise FillTimeout("the origin trickles")
-            yield piece
-
-    def _inflater(self, coding: str, framing: int) -> Inflater:
-        return Inflater(
-            coding,
-            max_bytes=self._ingress.decompress_abs_bytes,
-            max_ratio=self._ingress.max_decompress_ratio,
-            length=framing if framing >= 0 else None,
-        )
 
 
 def _is_conditional(wanted: Wanted) -> bool:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from edge_server.fill.connections import Cancellation
+from edge_server.fill.deadline import Cancellation
 
 T = TypeVar("T")
 

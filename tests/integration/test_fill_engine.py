@@ -347,7 +347,7 @@ def test_closing_answers_everybody() -> None:
 
 def test_a_sink_that_fails_is_a_defect_for_one_fill_and_for_no_other() -> None:
     with scripted(says(ok(b"x"))) as origin, asking(origin.port) as asked:
-        fetcher = asked.engine._fetcher
+        fetcher = asked.engine._fetcher._receiver
         right = fetcher._open_sink
         fetcher._open_sink = lambda length: 1 // 0  # type: ignore[assignment,return-value]
         answer = asked.get("x")

@@ -8,6 +8,7 @@ import hashlib
 import socket
 import ssl
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from edge_server.config.schema import Ingress
 from edge_server.errors import Rejection
 from edge_server.fill.blocks import part_of
 from edge_server.fill.engine import Fetched
+from edge_server.fill.receiving import GRACE_S
 from edge_server.fill.storing import Known
 from tests.fills import FILL, asking
 from tests.origins import Closed, Script, ScriptedOrigin, ok, says, scripted
@@ -57,6 +59,7 @@ def origin(pki: Pki) -> Iterator[ScriptedOrigin]:
 def ask(origin: ScriptedOrigin, pki: Pki, fields: dict[str, str] | None = None, **more: object):  # type: ignore[no-untyped-def]
     settings = {"ca_bundle": pki.bundle, "read_timeout": 0.6, "max_object_bytes": 512 * 1024} | more
     known, block = settings.pop("known", None), settings.pop("block", None)
+    budget_s = settings.pop("budget_s", 4.0)
     with asking(
         origin.port,
         host="origin.test",
@@ -66,7 +69,7 @@ def ask(origin: ScriptedOrigin, pki: Pki, fields: dict[str, str] | None = None, 
         fill=FILL,
         **settings,
     ) as asked:
-        answer = asked.get("x", fields, budget_s=4.0, known=known, block=block)
+        answer = asked.get("x", fields, budget_s=budget_s, known=known, block=block)
     return answer, asked
 
 
@@ -270,6 +273,23 @@ def test_an_origin_that_dawdles_is_a_timeout(
     assert isinstance(answer, Rejection)
     assert answer.reason == "timeout"
     assert all(sink.is_aborted for sink in asked.sinks)
+
+
+def test_a_body_that_trickles_is_given_up_long_before_the_budget_is_over(
+    origin: ScriptedOrigin, pki: Pki
+) -> None:
+    def script(sock: socket.socket, request: bytes) -> None:
+        sock.sendall(head("Content-Length: 9999"))
+        while True:
+            origin.wait(0.1)
+            sock.sendall(b"x")
+
+    origin.script = script
+    began_s = time.monotonic()
+    answer, _ = ask(origin, pki, budget_s=20.0)
+    assert isinstance(answer, Rejection)
+    assert answer.reason == "timeout"
+    assert GRACE_S <= time.monotonic() - began_s < GRACE_S + 4
 
 
 @pytest.mark.parametrize("fields", [(), ("Transfer-Encoding: chunked",)], ids=["until the end", "in chunks"])

@@ -22,7 +22,7 @@ from edge_server.errors import (
 )
 from edge_server.fill.breaker import FAILURES, FIRST_OPEN_S, LONGEST_OPEN_S, Breaker, State
 from edge_server.fill.coalesce import Group, Groups, NotNeeded
-from edge_server.fill.connections import Cancellation, Deadline
+from edge_server.fill.deadline import Cancellation, Deadline
 from edge_server.fill.fetch import StatusFailure
 from edge_server.fill.hedging import first_of
 from edge_server.fill.queueing import FillQueue

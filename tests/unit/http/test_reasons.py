@@ -15,6 +15,7 @@ from edge_server import errors
 from edge_server.http.reasons import REASONS, STATUS_LINES, problem
 
 # What no code of Python answers: framing.c, sweeping.c.
+OF_ADMISSION = {"rate_limit", "busy"}
 OF_THE_GUARD = {
     "slow_client",
     "body_cap",
@@ -24,8 +25,6 @@ OF_THE_GUARD = {
     "not_implemented",
     "http_version",
 }
-# What the hit path answers for admission, without an exception.
-OF_ADMISSION = {"rate_limit", "busy"}
 
 
 def rejections(base: type[errors.Rejection] = errors.Rejection) -> Iterator[type[errors.Rejection]]:
