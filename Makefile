@@ -13,9 +13,9 @@ PYENV_BINS := $(subst $() ,:,$(wildcard $(HOME)/.pyenv/versions/3.1[0-3].*/bin))
 help: ## list the targets
 	@awk -F ': ## ' '/^[a-z]+: ## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
-demo: ## build a small world, serve it, prove it (ONCE=1 stops after the proof)
-	@$(BOOTSTRAP) demo
-	@$(BIN)/svc-edge demo $(if $(filter-out 0,$(ONCE)),--once)
+demo: ## build a small world, serve it, prove it (ONCE=1 stops after the proof, LIVE=1 fills from an origin)
+	@$(BOOTSTRAP) $(if $(filter-out 0,$(LIVE)),live,demo)
+	@$(BIN)/svc-edge demo $(if $(filter-out 0,$(LIVE)),--live) $(if $(filter-out 0,$(ONCE)),--once)
 
 drill: ## break the demo under load and judge what clients saw (SECONDS=60); the report is in drill-report
 	@$(BOOTSTRAP) demo

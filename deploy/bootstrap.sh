@@ -1,7 +1,7 @@
 #!/bin/bash
 # Make this checkout ready to run: system packages, .venv, the package installed into it.
 #
-#   deploy/bootstrap.sh demo|test|fuzz|bench
+#   deploy/bootstrap.sh demo|live|test|fuzz|bench
 #
 # As root with apt-get it installs what is missing; otherwise it prints the packages and
 # exits 1, changing nothing. PYTHON chooses the interpreter, VENV the folder (.venv).
@@ -27,10 +27,11 @@ fi
 
 case $purpose in
     demo)  extras='' tools='' ;;
+    live)  extras='[demo]' tools='' ;;
     bench) extras='' tools='nginx:nginx-light wrk:wrk' ;;
     test)  extras='[test,dev]' tools="curl:curl slowhttptest:slowhttptest $platforms" ;;
     fuzz)  extras='[test,dev]' tools='' ;;
-    *) echo "usage: $0 demo|test|fuzz|bench" >&2; exit 2 ;;
+    *) echo "usage: $0 demo|live|test|fuzz|bench" >&2; exit 2 ;;
 esac
 
 scratch=$(mktemp -d)

@@ -44,6 +44,37 @@ class ResourceError(EdgeError):
     exit_code = 69  # EX_UNAVAILABLE of sysexits.h
 
 
+class NoRoom(EdgeError):
+    """Something fits neither tier of the store, or its record not into the fill index."""
+
+
+class BodyGone(EdgeError, KeyError):
+    """The body of a record is not there, or not as it was stored."""
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)
+
+
+class Miss(EdgeError):
+    """No answer is here, or none that may be given without asking the origin.
+
+    Args:
+        key: of the asset.
+        cause: ``cold``, ``stale``, or ``bypass`` where only the request forbids what is here.
+        rounds: how often the request has been parked for it.
+    """
+
+    def __init__(self, key: str, cause: str, rounds: int = 0) -> None:
+        super().__init__(f"{cause} miss")
+        self.key = key
+        self.cause = cause
+        self.rounds = rounds
+
+
+class MessageInvalid(EdgeError):
+    """A packet of a channel that is too long, or not one that its reader knows."""
+
+
 class Rejection(EdgeError):
     """A refused request. Subclasses fix `status` and `reason` (contract, section 1).
 
@@ -64,8 +95,40 @@ class InternalError(Rejection):
     """A defect of this program: 500, logged with its cause."""
 
 
+class Refused(Rejection):
+    """A refusal whose reason another process has given.
+
+    Args:
+        reason: of ``http/reasons.py``.
+        retry_after_s: what its origin asks for; 0 for what the reason says.
+    """
+
+    def __init__(self, reason: str, detail: str = "", retry_after_s: int = 0) -> None:
+        super().__init__(detail or reason)
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
 class BadRequest(Rejection):
     status, reason = 400, "bad_request"
+
+
+class DecompressCap(Rejection):
+    """What an origin sent becomes larger than may be inflated here."""
+
+    status, reason = 400, "decompress_cap"
+
+
+class RatioCap(Rejection):
+    """What an origin sent grows further than may be inflated here."""
+
+    status, reason = 400, "ratio_cap"
+
+
+class NotAllowed(Rejection):
+    """A host off the allow-list, or an address that no fill may connect to."""
+
+    status, reason = 403, "not_allowed"
 
 
 class NotFound(Rejection):
@@ -101,3 +164,55 @@ class PackUnreadable(Rejection):
     def __init__(self, what: str, path: str = "") -> None:
         super().__init__(f"{path}: {what}" if path else what)
         self.what = what
+
+
+class Busy(Rejection):
+    """A queue of this instance is full."""
+
+    status, reason = 429, "busy"
+
+
+class UpstreamClientError(Rejection):
+    """The origin answered with a 4xx other than 404 and 410."""
+
+    status, reason = 502, "upstream_4xx"
+
+
+class UpstreamServerError(Rejection):
+    """The origin answered with a 5xx."""
+
+    status, reason = 502, "upstream_5xx"
+
+
+class EtagInvalid(Rejection):
+    """The origin's ``b3:`` entity tag is not the hash of what it sent."""
+
+    status, reason = 502, "etag_invalid"
+
+
+class IntegrityError(Rejection):
+    """What the origin sent is not whole, not what it declares, or not what was asked for."""
+
+    status, reason = 502, "integrity"
+
+
+class TooLarge(IntegrityError):
+    """An object over `fill.max_object_bytes`; it was not fetched to its end."""
+
+
+class FillTimeout(Rejection):
+    """The budget of the request was over before the origin had answered."""
+
+    status, reason = 503, "timeout"
+
+
+class Amnesia(Rejection):
+    """A fill, while amnesia is on and a setting names a disk."""
+
+    status, reason = 503, "amnesia"
+
+
+class FillUnavailable(Rejection):
+    """The origin cannot be reached, or nobody here can fetch at present."""
+
+    status, reason = 503, "fill_unavailable"

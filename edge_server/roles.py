@@ -8,13 +8,31 @@ inherited by it; nothing in it is pickled.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from edge_server.config.schema import Config
 from edge_server.shm.admission import Ledger
 from edge_server.shm.catalog import Catalog
+from edge_server.shm.fill_index import FillIndex
 from edge_server.shm.scoreboard import Scoreboard
+
+
+@dataclass(frozen=True, slots=True)
+class FillBrief:
+    """What one child needs to know of fills, in live mode.
+
+    Attributes:
+        index: which key has which filled response; the sidecar writes it.
+        memory_folder: the memory tier of the store, on tmpfs.
+        channels: ends of channels by the worker's identity: a worker has its own one, the
+            sidecar the other ends of all.
+    """
+
+    index: FillIndex
+    memory_folder: Path
+    channels: Mapping[str, socket.socket]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +49,7 @@ class Brief:
         addresses: bound addresses as shown to people, (asset plane, admin plane).
         ledger: what the workers admit; a worker's row has the same index as in the scoreboard.
         metrics_dir: folder of the prometheus multiprocess files, on tmpfs.
+        fills: None in offline mode.
     """
 
     slot: int
@@ -44,6 +63,7 @@ class Brief:
     catalog: Catalog
     scoreboard: Scoreboard
     ledger: Ledger
+    fills: FillBrief | None = None
 
 
 @dataclass(frozen=True, slots=True)

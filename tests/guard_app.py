@@ -227,6 +227,7 @@ class Inside:
             _raised(guard.peer),
             _raised(guard.arrived),
             _raised(guard.pressure),
+            _raised(guard.replay_of),
             _raised(lambda: guard.remember(0, "", None)),
             _raised(lambda: guard.send_memory(b"")),
             _raised(lambda: guard.File(os.open(os.devnull, os.O_RDONLY), 0, 0, 0).send(0, 0)),
@@ -273,6 +274,10 @@ class Inside:
         pressed = guard.pressure()
         time.sleep(int(query.get("ms", 0)) / 1000)
         return self.answer_text({"text": str(pressed)}, environ, start_response)
+
+    def answer_replay(self, query: Query, environ: dict[str, Any], start_response: StartResponse) -> bytes:
+        """Answer with the parking that this request comes from."""
+        return self.answer_text({"text": str(guard.replay_of())}, environ, start_response)
 
     def answer_memory(self, query: Query, environ: dict[str, Any], start_response: StartResponse) -> bytes:
         """Answer with a buffer that is overwritten as soon as it was announced."""
@@ -337,6 +342,8 @@ class Inside:
         if calls > int(query.get("times", 1)):
             if "pressed" in query:
                 return self.answer_pressed({}, environ, start_response)
+            if "replay" in query:
+                return self.answer_text({"text": str(guard.replay_of())}, environ, start_response)
             return self.answer_text({"text": f"{name} {calls}"}, environ, start_response)
         if "planned" in query:
             guard.send_memory(b"stale " * 10)

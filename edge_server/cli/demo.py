@@ -1,7 +1,8 @@
 """`svc-edge demo`: build a small world, serve it, prove it, and keep serving.
 
-Builds in the folder it is given, starts the server (``demo/server.py``), prints what
-``demo/proof.py`` found and where to look. The server ends when this command does.
+Builds in the folder it is given, with ``--live`` an origin instead of packs; starts the server
+(``demo/server.py``), prints what ``demo/proof.py`` or ``demo/live_proof.py`` found and where to
+look. The server ends when this command does.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
 
 import click
 from rich.console import Console
@@ -18,26 +20,31 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from edge_server.demo import assets, world
+from edge_server.demo import assets, origin, world
 from edge_server.demo.archive import ArchiveWriter
+from edge_server.demo.live_proof import prove_live
+from edge_server.demo.origin import NoAuthority
 from edge_server.demo.proof import Checked, Plane, prove
-from edge_server.demo.server import DemoError, running
+from edge_server.demo.server import DemoError, packs_in, running
+
+Proof = Callable[[Plane, Plane], Iterator[Checked]]
 
 
 @click.command("demo")
 @click.option("--once", is_flag=True, help="Stop after the proof; exit 0 only if all of it holds.")
+@click.option("--live", is_flag=True, help="Show how misses are filled, from an HTTPS origin on loopback.")
 @click.option("--folder", default="demo", show_default=True, help="Where to build.")
-def command(once: bool, folder: str) -> int:
+def command(once: bool, live: bool, folder: str) -> int:
     """Build a small world, serve it, and prove that it is served right."""
     console = Console(width=None if sys.stdout.isatty() else 120)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
-        is_proven = _run(console, folder, once)
+        is_proven = _run_live(console, folder, once) if live else _run(console, folder, once)
     except KeyboardInterrupt:
         console.print("stopped before the proof was complete")
         is_proven = False
-    except DemoError as error:
+    except (DemoError, NoAuthority) as error:
         console.print(Text(str(error), style="red"))
         is_proven = False
     return 0 if is_proven else 1
@@ -68,11 +75,32 @@ def build(folder: str, console: Console) -> None:
 
 def _run(console: Console, folder: str, once: bool) -> bool:
     build(folder, console)
+    return _serve(console, folder, once, packs_in(folder), lambda plane, admin: prove(plane, admin, folder))
+
+
+def _run_live(console: Console, folder: str, once: bool) -> bool:
+    with origin.prepared(folder) as made:
+        flags = {
+            "edge.mode": "live",
+            "edge.allow": f"{origin.HOST}:{made.port}",
+            "fill.ca_bundle": made.bundle,
+            "fill.allow_private": "127.0.0.0/8,::1/128",
+        }
+        what = [word for key, value in flags.items() for word in ("--set", f"{key}={value}")]
+
+        def prove_started(assets_plane: Plane, admin: Plane) -> Iterator[Checked]:
+            made.start()  # not before: the server is forked while no other thread runs
+            return prove_live(assets_plane, admin, made)
+
+        return _serve(console, folder, once, what, prove_started)
+
+
+def _serve(console: Console, folder: str, once: bool, what: Sequence[str], proof: Proof) -> bool:
     started = time.monotonic()
-    with running(folder) as (server, addresses):
+    with running(folder, what) as (server, addresses):
         planes = Plane(addresses[0]), Plane(addresses[1])
         console.print(f"ready {(time.monotonic() - started) * 1000:.0f} ms after the start")
-        checked = list(prove(*planes, folder))
+        checked = list(proof(*planes))
         _print_proof(console, checked)
         for plane in planes:
             plane.close()

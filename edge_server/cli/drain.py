@@ -63,16 +63,19 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def post(config: Config, path: str) -> Answer:
-    """Return the answer to a POST, with the token if there is one.
+def post(config: Config, path: str, body: bytes = b"") -> Answer:
+    """Return the answer to a POST, with the token if there is one, and with a body if that is JSON.
 
     Raises:
         ResourceError: no instance answers.
     """
-    return ask(config, "POST", path, {"Content-Length": "0", **token(config.admin.token_file)})
+    fields = {"Content-Length": str(len(body)), **token(config.admin.token_file)}
+    if body:
+        fields["Content-Type"] = "application/json"
+    return ask(config, "POST", path, fields, body)
 
 
-def ask(config: Config, method: str, path: str, headers: Mapping[str, str]) -> Answer:
+def ask(config: Config, method: str, path: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
     """Return the answer of the admin plane that `config` names.
 
     Raises:
@@ -81,7 +84,7 @@ def ask(config: Config, method: str, path: str, headers: Mapping[str, str]) -> A
     host, port = reachable(config.metrics_addr)
     connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
     try:
-        connection.request(method, path, headers=dict(headers))
+        connection.request(method, path, body or None, dict(headers))
         response = connection.getresponse()
         return Answer(response.status, response.getheader("X-Reason", ""), response.read(_MAX_ANSWER_BYTES))
     except (OSError, http.client.HTTPException) as error:

@@ -161,7 +161,7 @@ def _demo(folder: str) -> Iterator[tuple[Address, tuple[str, ...]]]:
     build(folder, Console(width=None if sys.stdout.isatty() else 120))
     names = sorted(os.listdir(os.path.join(folder, "assets")))
     plain = tuple(name for name in names if not name.endswith((".gz", ".br", ".zst")))
-    with server.running(folder) as (_, addresses):
+    with server.running(folder, server.packs_in(folder)) as (_, addresses):
         yield parse_admin(addresses[1]), plain
 
 

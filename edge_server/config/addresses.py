@@ -12,11 +12,16 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 ADDRESS_WORDS = "HOST:PORT such as 127.0.0.1:8080, [::1]:8080 or localhost:0 (port 0 picks a free one)"
-HOST_WORDS = "a host name such as tiles.example.org, or *.example.org for its subdomains"
+HOST_WORDS = (
+    "a host name such as tiles.example.org, or *.example.org for its subdomains, "
+    "with the port if it is not 443, as in tiles.example.org:8443"
+)
 CIDR_WORDS = "an IP network such as 10.0.0.0/8 or fd00::/8"
 CORS_ORIGIN_WORDS = "an origin such as https://maps.example.org or http://localhost:3000, or *"
 HTTP_URL_WORDS = "a URL such as https://tiles.example.org/base"
 TOKEN_WORDS = "a field or method name: letters, digits and !#$%&'*+-.^_`|~"
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 # RFC 9110 section 5.6.2: token = 1*tchar
@@ -80,15 +85,23 @@ def normalize_host(value: str) -> str:
 
 
 def normalize_host_pattern(value: str) -> str:
-    """Return a host name, or ``*.`` and the domain whose subdomains are meant.
+    """Return a host name, or ``*.`` and the domain whose subdomains are meant; with ``:port`` if it is named.
 
     Raises:
-        ValueError: not a host name, a scheme, port or path with it, or an asterisk elsewhere.
+        ValueError: not a host name, a scheme or path with it, no port from 1 to 65535, or an
+            asterisk elsewhere.
     """
-    if "/" in value or ":" in value:
-        raise ValueError("only the host's name belongs here, without scheme, port or path")
-    wild, rest = ("*.", value.strip()[2:]) if value.strip().startswith("*.") else ("", value)
-    return wild + normalize_host(rest)
+    if "/" in value or value.count(":") > 1:
+        raise ValueError("only the host's name and port belong here, without scheme or path")
+    name, colon, port = value.strip().partition(":")
+    wild, rest = ("*.", name[2:]) if name.startswith("*.") else ("", name)
+    return f"{wild}{normalize_host(rest)}{colon}{_port(port) if colon else ''}"
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
+        raise ValueError(f"port {text!r} is not a number from 1 to 65535")
+    return int(text)
 
 
 def normalize_cidr(value: str) -> str:
@@ -140,11 +153,24 @@ def host_of(url: str) -> str:
     return urlsplit(url).hostname or ""
 
 
-def is_host_allowed(host: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a normalised `host` is on the list; ``*.example.org`` matches subdomains only."""
-    return any(
-        host == pattern or (pattern.startswith("*.") and host.endswith(pattern[1:])) for pattern in patterns
-    )
+def port_of(url: str) -> int:
+    """Return the port of a URL that `normalize_http_url` returned, the scheme's own if none is named."""
+    parts = urlsplit(url)
+    return parts.port or DEFAULT_PORTS[parts.scheme]
+
+
+def allowing_pattern(host: str, port: int, patterns: tuple[str, ...], own_port: int = 443) -> str | None:
+    """Return what on the list allows a normalised `host` at `port`, or None.
+
+    Args:
+        own_port: the port of the scheme; a pattern without a port means this one.
+    """
+    for pattern in patterns:
+        name, colon, named = pattern.partition(":")
+        is_host = host == name or (name.startswith("*.") and host.endswith(name[1:]))
+        if is_host and port == (int(named) if colon else own_port):
+            return pattern
+    return None
 
 
 def _listening_host(host: str) -> str:
@@ -179,5 +205,5 @@ def _authority(parts: SplitResult) -> str:
     """Return host and port as RFC 6454 section 6.2 writes them: A-labels, no default port."""
     host = parts.hostname or ""
     host = f"[{ipaddress.IPv6Address(host)}]" if ":" in host else normalize_host(host)
-    default = 443 if parts.scheme == "https" else 80
+    default = DEFAULT_PORTS[parts.scheme]
     return host if parts.port in (None, default) else f"{host}:{parts.port}"

@@ -11,17 +11,12 @@ import os
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 
-from edge_server.config.addresses import Address, host_of, is_host_allowed
+from edge_server.config.addresses import DEFAULT_PORTS, Address, allowing_pattern, host_of, port_of
 from edge_server.config.keys import defaults, flatten
 from edge_server.config.schema import DERIVED, Config, PackSource
 
 # Keys, and sections with a final dot, that are checked and that nothing obeys yet.
 WITHOUT_EFFECT = (
-    "edge.allow",
-    "edge.origins",
-    "fill.",
-    "retry.",
-    "cas.",
     "security.hsts",
     "tls.",
     "audit.",
@@ -39,7 +34,7 @@ def setting_problems(config: Config) -> list[Finding]:
 
 def machine_problems(config: Config) -> list[Finding]:
     """Return what keeps this machine, with this version, from serving `config`."""
-    rules = (_available, _packs_readable, _files_readable)
+    rules = (_packs_readable, _files_readable)
     return [finding for rule in rules for finding in rule(config)]
 
 
@@ -82,10 +77,21 @@ def _live_mode(config: Config) -> Iterator[Finding]:
             yield f"{key}.prefix", f"{origin.prefix!r} is mapped twice; map each prefix once"
         if origin.url.startswith("http:") and not config.fill.insecure_http:
             yield f"{key}.url", f"{origin.url!r} has no TLS; use https, or set fill.insecure_http"
-        if edge.mode == "live" and not is_host_allowed(host_of(origin.url), edge.allow):
-            yield f"{key}.url", f"{host_of(origin.url)!r} is not among edge.allow; add it there"
+        if edge.mode == "live" and not _is_allowed(origin.url, edge.allow):
+            yield f"{key}.url", f"{_allow_entry(origin.url)!r} is not among edge.allow; add it there"
     if edge.mode == "live" and not edge.allow:
         yield "edge.allow", "is empty; live mode needs the names of the hosts that fills may contact"
+
+
+def _is_allowed(url: str, patterns: tuple[str, ...]) -> bool:
+    own_port = DEFAULT_PORTS[url.partition(":")[0]]
+    return allowing_pattern(host_of(url), port_of(url), patterns, own_port) is not None
+
+
+def _allow_entry(url: str) -> str:
+    """Return what `edge.allow` must name for an origin's URL."""
+    own_port = DEFAULT_PORTS[url.partition(":")[0]]
+    return host_of(url) if port_of(url) == own_port else f"{host_of(url)}:{port_of(url)}"
 
 
 def _retries(config: Config) -> Iterator[Finding]:
@@ -114,11 +120,6 @@ def _tls_pair(config: Config) -> Iterator[Finding]:
             yield f"tls.{given}", f"is set without tls.{missing}; set both or none"
     if tls.bind_addr is not None and tls.cert is None and tls.key is None:
         yield "tls.bind_addr", "is set without tls.cert and tls.key; set all three or none"
-
-
-def _available(config: Config) -> Iterator[Finding]:
-    if config.edge.mode == "live":
-        yield "edge.mode", "live fill is not available in this version; give offline"
 
 
 def _packs_readable(config: Config) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import blake3
@@ -87,6 +87,11 @@ def prove(assets: Plane, admin: Plane, folder: str) -> Iterator[Checked]:
         ("a file from its .br sibling", lambda: _sibling(assets, folder)),
         ("readyz: 200 and the same on both ports", lambda: _ready(assets, admin)),
     ]
+    return walk(checks)
+
+
+def walk(checks: Iterable[tuple[str, Callable[[], str]]]) -> Iterator[Checked]:
+    """Yield a line for each check, which returns what it has seen, or raises."""
     for what, check in checks:
         started = time.perf_counter()
         try:
@@ -98,33 +103,33 @@ def prove(assets: Plane, admin: Plane, folder: str) -> Iterator[Checked]:
 
 def _tile(assets: Plane) -> str:
     answer = assets.get(TILE, Accept_Encoding="gzip")
-    _expect("status", answer.status, 200)
-    _expect("Content-Encoding", answer.field("Content-Encoding"), "gzip")
+    expect("status", answer.status, 200)
+    expect("Content-Encoding", answer.field("Content-Encoding"), "gzip")
     counts = count_features(gzip.decompress(answer.body))
-    _expect("layers", sorted(counts), sorted(LAYERS))
+    expect("layers", sorted(counts), sorted(LAYERS))
     return f"{len(answer.body)} bytes, " + ", ".join(f"{layer} {counts[layer]}" for layer in LAYERS)
 
 
 def _etag(assets: Plane) -> str:
     answer = assets.get(TILE, Accept_Encoding="gzip")
-    _expect("ETag", answer.field("ETag"), f'"b3:{blake3.blake3(answer.body).hexdigest()}"')
+    expect("ETag", answer.field("ETag"), f'"b3:{blake3.blake3(answer.body).hexdigest()}"')
     return answer.field("ETag")[:20] + '…"'
 
 
 def _decoded_tile(assets: Plane) -> str:
     stored = assets.get(TILE, Accept_Encoding="gzip")
     plain = assets.get(TILE, Accept_Encoding="identity")
-    _expect("Content-Encoding", plain.field("Content-Encoding"), "")
-    _expect("the decoded bytes are those stored", plain.body == gzip.decompress(stored.body), True)
+    expect("Content-Encoding", plain.field("Content-Encoding"), "")
+    expect("the decoded bytes are those stored", plain.body == gzip.decompress(stored.body), True)
     return f"{len(plain.body)} bytes"
 
 
 def _not_modified(assets: Plane) -> str:
     tag = assets.get(TILE, Accept_Encoding="gzip").field("ETag")
     answer = assets.get(TILE, Accept_Encoding="gzip", If_None_Match=tag)
-    _expect("status", answer.status, 304)
-    _expect("ETag", answer.field("ETag"), tag)
-    _expect("body", answer.body, b"")
+    expect("status", answer.status, 304)
+    expect("ETag", answer.field("ETag"), tag)
+    expect("body", answer.body, b"")
     return "304, no body"
 
 
@@ -132,9 +137,9 @@ def _range(assets: Plane, folder: str) -> str:
     start = random.randrange(BYTES_SIZE - _RANGE_BYTES)
     stop = start + _RANGE_BYTES
     answer = assets.get(f"/edge/assets/{BYTES_NAME}", Range=f"bytes={start}-{stop - 1}")
-    _expect("status", answer.status, 206)
-    _expect("Content-Range", answer.field("Content-Range"), f"bytes {start}-{stop - 1}/{BYTES_SIZE}")
-    _expect(
+    expect("status", answer.status, 206)
+    expect("Content-Range", answer.field("Content-Range"), f"bytes {start}-{stop - 1}/{BYTES_SIZE}")
+    expect(
         "the bytes are the file's", answer.body == _read(folder, f"assets/{BYTES_NAME}", start, stop), True
     )
     return answer.field("Content-Range")
@@ -142,39 +147,40 @@ def _range(assets: Plane, folder: str) -> str:
 
 def _archive(assets: Plane, folder: str) -> str:
     answer = assets.get(_ARCHIVE, Range="bytes=0-126")
-    _expect("status", answer.status, 206)
-    _expect("the bytes are the file's", answer.body == _read(folder, "world.pmtiles", 0, 127), True)
+    expect("status", answer.status, 206)
+    expect("the bytes are the file's", answer.body == _read(folder, "world.pmtiles", 0, 127), True)
     return answer.body[:7].decode() + f" v{answer.body[7]}"
 
 
 def _tilejson(assets: Plane) -> str:
     document = json.loads(assets.get("/edge/assets/world.json").body)
     template = document["tiles"][0]
-    _expect("tiles", template.startswith(f"{assets.url}/edge/assets/world/"), True)
+    expect("tiles", template.startswith(f"{assets.url}/edge/assets/world/"), True)
     path = template.removeprefix(assets.url).replace("{z}", "0").replace("{x}", "0").replace("{y}", "0")
-    _expect(f"status of {path}", assets.get(path).status, 200)
+    expect(f"status of {path}", assets.get(path).status, 200)
     return f"zoom {document['minzoom']} to {document['maxzoom']}, {len(document['vector_layers'])} layers"
 
 
 def _sibling(assets: Plane, folder: str) -> str:
     answer = assets.get("/edge/assets/map.js", Accept_Encoding="br, gzip;q=0.5")
-    _expect("Content-Encoding", answer.field("Content-Encoding"), "br")
+    expect("Content-Encoding", answer.field("Content-Encoding"), "br")
     whole = _read(folder, "assets/map.js", 0, None)
-    _expect("the decoded bytes are the file's", brotli.decompress(answer.body) == whole, True)
+    expect("the decoded bytes are the file's", brotli.decompress(answer.body) == whole, True)
     return f"{len(answer.body)} bytes for {len(whole)}"
 
 
 def _ready(assets: Plane, admin: Plane) -> str:
     ours, theirs = assets.get("/readyz"), admin.get("/readyz")
-    _expect("status on the asset plane", ours.status, 200)
-    _expect("status on the admin plane", theirs.status, 200)
+    expect("status on the asset plane", ours.status, 200)
+    expect("status on the admin plane", theirs.status, 200)
     report = json.loads(ours.body)
-    _expect("the answers agree", report == json.loads(theirs.body), True)
-    _expect("ready", report["ready"], True)
+    expect("the answers agree", report == json.loads(theirs.body), True)
+    expect("ready", report["ready"], True)
     return f"ready, generation {report['generation']}"
 
 
-def _expect(what: str, seen: object, expected: object) -> None:
+def expect(what: str, seen: object, expected: object) -> None:
+    """Raise Unproven if what was seen is not what should be."""
     if seen != expected:
         raise Unproven(f"{what}: {seen!r}, expected {expected!r}")
 

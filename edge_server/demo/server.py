@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from edge_server.demo.proof import Plane
 from edge_server.errors import EdgeError
@@ -34,14 +34,18 @@ class DemoError(EdgeError):
 
 
 @contextlib.contextmanager
-def running(folder: str) -> Iterator[tuple[Server, tuple[str, str]]]:
-    """Run the server on what `build` made in `folder`; yield it and its two addresses once it is ready.
+def running(folder: str, what: Sequence[str]) -> Iterator[tuple[Server, tuple[str, str]]]:
+    """Run the server; yield it and its two addresses once it is ready.
+
+    Args:
+        folder: for its log.
+        what: packs and flags of what it serves.
 
     Raises:
         DemoError: it is not ready in time, or its last lines say why it ended.
     """
     addresses = (_free_address(8080), _free_address(9909))
-    server = _start(folder, addresses)
+    server = _start(folder, what, addresses)
     try:
         _wait_until_ready(server, addresses[1], folder)
         yield server, addresses
@@ -49,9 +53,13 @@ def running(folder: str) -> Iterator[tuple[Server, tuple[str, str]]]:
         _stop(server)
 
 
-def _start(folder: str, addresses: tuple[str, str]) -> Server:
-    packs = [os.path.join(folder, name) for name in ("world.pmtiles", "assets")]
-    arguments = ["serve", *packs, "--bind", addresses[0], "--metrics", addresses[1]]
+def packs_in(folder: str) -> list[str]:
+    """Return what `build` has made there."""
+    return [os.path.join(folder, name) for name in ("world.pmtiles", "assets")]
+
+
+def _start(folder: str, what: Sequence[str], addresses: tuple[str, str]) -> Server:
+    arguments = ["serve", *what, "--bind", addresses[0], "--metrics", addresses[1]]
     with open(os.path.join(folder, "server.log"), "wb") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "edge_server", *arguments],

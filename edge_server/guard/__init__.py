@@ -45,6 +45,7 @@ refusals = _guard.refusals
 remember = _guard.remember
 repeat = _guard.repeat
 repeated = _guard.repeated
+replay_of = _guard.replay_of
 resume = _guard.resume
 send_fields = _guard.send_fields
 send_memory = _guard.send_memory

@@ -103,6 +103,15 @@ def resume(token: int, /) -> bool:
         False if it is not parked any more: resumed before, or its client is gone.
     """
 
+def replay_of() -> int:
+    """Return the token of the parking after which the request being answered was given again.
+
+    0 for a request that has not been parked, or is now.
+
+    Raises:
+        RuntimeError: no request is being answered.
+    """
+
 def peer() -> tuple[str, int]:
     """Return address and port of the client of the request being answered, IPv6 too.
 

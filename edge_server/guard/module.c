@@ -199,6 +199,17 @@ PyObject *peer_tuple(const struct sockaddr_in6 *peer) {
     return Py_BuildValue("sI", text, (unsigned)ntohs(four.sin_port));
 }
 
+static PyObject *replay_of(PyObject *self, PyObject *nothing) {
+    (void)self;
+    (void)nothing;
+    struct conn *c = answering();
+    if (c == NULL)
+        return NULL;
+    /* Nothing has parked or come on this descriptor since, so the generation is still that of the parking. */
+    return PyLong_FromUnsignedLongLong(
+        c->is_replay && !c->is_parking ? (unsigned long long)c->generation << 32 | (unsigned)fd_of(c) : 0);
+}
+
 static PyObject *peer(PyObject *self, PyObject *nothing) {
     (void)self;
     (void)nothing;
@@ -481,6 +492,7 @@ static PyMethodDef methods[] = {
     {"resume", resume, METH_O, NULL},
     {"send_fields", send_fields, METH_O, NULL},
     {"send_memory", send_memory, METH_O, NULL},
+    {"replay_of", replay_of, METH_NOARGS, NULL},
     {"peer", peer, METH_NOARGS, NULL},
     {"arrived", arrived, METH_NOARGS, NULL},
     {"pressure", pressure, METH_NOARGS, NULL},

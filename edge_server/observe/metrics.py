@@ -27,6 +27,9 @@ ROUTES = (ASSETS, HEALTHZ, READYZ, OTHER)
 METHODS = ("GET", "HEAD", "OPTIONS", OTHER)
 COMPONENTS = ("worker", "sidecar")
 ACCEPT = "accept"  # the queue of connections that nobody has taken yet
+FILL = "fill"  # the queue of fetches
+MISS_CAUSES = ("cold", "stale", "bypass")
+PARK_RESULTS = ("stored", "revalidated", "stale", "passed", "refused", "timeout", "fill_unavailable", "gone")
 
 # Doubling steps around the objectives (p95 40 ms, p99 80 ms); finer below, where hits are.
 LATENCY_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12)
@@ -45,6 +48,7 @@ class Declared(NamedTuple):
 _ROUTE = ("route", ", ".join(f"`{route}`" for route in ROUTES))
 _METHOD = ("method", ", ".join(f"`{method}`" for method in METHODS))
 _SLOT = ("slot", "number of the worker slot, from 0")
+_ORIGIN = ("host", "the entry of `edge.allow` that allows it, else `other`")
 
 DECLARED = (
     Declared(
@@ -87,26 +91,53 @@ DECLARED = (
     Declared(
         "edge_queue_depth",
         GAUGE,
-        "What waits in a queue; `accept` is connections that no worker has taken yet.",
-        (("queue", "`accept`"),),
+        "What waits in a queue: connections that no worker has taken yet, or fetches of fills.",
+        (("queue", "`accept`, `fill`"),),
     ),
     Declared(
         "edge_queue_dropped_total",
         COUNTER,
         "What a full queue had no room for; of `accept`, also what is turned away while stopping.",
-        (("queue", "`accept`"),),
+        (("queue", "`accept`, `fill`"),),
     ),
     Declared(
         "edge_cache_hits_total",
         COUNTER,
         "Requests answered from what is held locally.",
-        (("kind", "`pack`"), ("range", "`true` for a partial answer (206), else `false`")),
+        (
+            ("kind", "`pack`, or `cas` of a filled object"),
+            ("range", "`true` for a partial answer (206), else `false`"),
+        ),
+    ),
+    Declared(
+        "edge_cache_misses_total",
+        COUNTER,
+        "Requests for which the origin had to be asked first.",
+        (("cause", "`cold`, `stale`, or `bypass` where only the request forbade what is held"),),
     ),
     Declared(
         "edge_range_requests_total",
         COUNTER,
         "Range requests that were answered in part (206) or could not be satisfied (416).",
         (("result", "`206`, `416`"),),
+    ),
+    Declared(
+        "edge_cas_writes_total",
+        COUNTER,
+        "Bodies given to the store of filled objects; `dedup` were there already, `error` found no room.",
+        (("status", "`ok`, `dedup`, `error`"),),
+    ),
+    Declared(
+        "edge_cas_bytes",
+        GAUGE,
+        "Bytes of bodies in the store of filled objects; a body can be in both tiers.",
+        (("tier", "`memory`, `disk`"),),
+    ),
+    Declared(
+        "edge_cas_evictions_total",
+        COUNTER,
+        "Bodies that a tier gave up for others.",
+        (("tier", "`memory`, `disk`"),),
     ),
     Declared("edge_bytes_out_total", COUNTER, "Bytes of answer bodies, without headers.", (_ROUTE,)),
     Declared("edge_bytes_in_total", COUNTER, "Bytes of request bodies, without headers.", (_ROUTE,)),
@@ -118,6 +149,18 @@ DECLARED = (
     ),
     Declared("edge_parked", GAUGE, "Requests of the slot's worker that wait for a fill.", (_SLOT,)),
     Declared(
+        "edge_parks_total",
+        COUNTER,
+        "Requests that waited for a fill, by what came of it.",
+        (
+            (
+                "result",
+                "`stored`, `revalidated`, `stale`, `passed` (not to be stored), `refused`, `timeout`, "
+                "`fill_unavailable` (no sidecar in time), `gone` (the client left)",
+            ),
+        ),
+    ),
+    Declared(
         "edge_slow_clients_total",
         COUNTER,
         "Connections ended because their client was slower than the limits.",
@@ -126,8 +169,35 @@ DECLARED = (
     Declared(
         "io_timeouts_total",
         COUNTER,
-        "Reads from clients and writes to them that took too long.",
-        (("op", "`read`, `write`"),),
+        "Reads from clients and writes to them that took too long; and attempts to connect to an origin, "
+        "or to get its answer.",
+        (("op", "`read`, `write`, `connect`, `fill`"),),
+    ),
+    Declared(
+        "edge_live_fill_attempts_total",
+        COUNTER,
+        "Attempts to fetch from origins, retries and hedges among them.",
+        (_ORIGIN,),
+    ),
+    Declared(
+        "edge_live_fill_success_total",
+        COUNTER,
+        "Fills that brought a usable answer; a 304 and a 404 are such.",
+        (_ORIGIN,),
+    ),
+    Declared(
+        "fill_latency_seconds",
+        HISTOGRAM,
+        "Time from the begin of a fill to its usable answer, retries among it, waiting in the queue not.",
+        (_ORIGIN,),
+        LATENCY_BUCKETS_S,
+    ),
+    Declared("edge_fill_coalesced_total", COUNTER, "Requests that joined a fill that was under way."),
+    Declared(
+        "backoff_retries_total",
+        COUNTER,
+        "Attempts that were made again after a failure and a wait.",
+        (("op", "`live_fill`"),),
     ),
     Declared(
         "service_restarts_total",
@@ -172,7 +242,16 @@ class Metrics:
     busy_rejections_total: Counter
     edge_queue_dropped_total: Counter
     edge_cache_hits_total: Counter
+    edge_cache_misses_total: Counter
+    edge_parks_total: Counter
     edge_range_requests_total: Counter
+    edge_live_fill_attempts_total: Counter
+    edge_live_fill_success_total: Counter
+    fill_latency_seconds: Histogram
+    edge_fill_coalesced_total: Counter
+    backoff_retries_total: Counter
+    edge_cas_writes_total: Counter
+    edge_cas_evictions_total: Counter
     edge_bytes_out_total: Counter
     edge_bytes_in_total: Counter
     edge_slow_clients_total: Counter

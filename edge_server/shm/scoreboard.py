@@ -102,6 +102,8 @@ class Field(IntEnum):
     WAITED_NS = 16  # how long requests wait when it lasts: the least over the turns of a tick
     SHED = 17  # requests refused as busy since the process began
     ASKED_NS = 18  # CLOCK_MONOTONIC of what it asks for: a worker its successor, the sidecar a reload
+    FILLING_NS = 19  # of the sidecar: CLOCK_MONOTONIC since when it takes fills; 0 while it does not
+    FILL_QUEUE = 20  # of the sidecar: fills that wait for their turn
 
 
 class Row:

@@ -1,4 +1,4 @@
-"""The admin plane: metrics, health, readiness and status, and an operator's drain and reload.
+"""The admin plane: metrics, health, readiness and status, and what an operator asks for.
 
 Process      the sidecar's main thread; a Falcon app.
 Writes       DRAIN_REQUEST and ASKED_NS in the sidecar's own row, which the supervisor acts on.
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import falcon
 
-from edge_server.errors import BadRequest, InternalError, MethodNotAllowed, NotFound, Rejection
+from edge_server.errors import BadRequest, InternalError, MethodNotAllowed, NotFound, Refused, Rejection
 from edge_server.http.dates import DateClock
 from edge_server.http.headers import NO_STORE, PROBLEM_MEDIA_TYPE, SECURITY_FIELDS, sane_corr_id
 from edge_server.http.reasons import REASONS, STATUS_LINES, problem
@@ -30,6 +30,7 @@ from edge_server.sidecar.aggregate import Exposition
 from edge_server.sidecar.authorization import FORWARDING_FIELDS, Authorization, Sender
 from edge_server.sidecar.reloading import Reloading
 from edge_server.sidecar.status import Status, StatusReader
+from edge_server.sidecar.stored import Stored
 
 CONFIRM_S = 1.0  # how long an answer waits for the supervisor to act
 _POLL_S = 0.01
@@ -71,11 +72,13 @@ class Plane(NamedTuple):
     drain: Drain
     reloading: Reloading
     authorization: Authorization
+    stored: Stored | None  # None in offline mode
 
 
 def make_app(plane: Plane) -> WsgiApp:
     """Return the WSGI app of the admin plane."""
     app = falcon.App(middleware=[_Common()])
+    app.req_options.auto_parse_qs_csv = False  # a path may have a comma
     app.add_route("/", _Reading(lambda req, resp: _page(plane, resp)))
     app.add_route("/metrics", _Reading(lambda req, resp: _metrics(plane, req, resp)))
     app.add_route("/healthz", _Reading(lambda req, resp: _health(resp)))
@@ -85,6 +88,8 @@ def make_app(plane: Plane) -> WsgiApp:
     app.add_route("/api/drain", _Draining(plane, is_wanted=True))
     app.add_route("/api/undrain", _Draining(plane, is_wanted=False))
     app.add_route("/api/reload", _Reload(plane))
+    app.add_route("/api/warm", _Warm(plane))
+    app.add_route("/api/purge", _Purge(plane))
     app.add_sink(_nothing_there, "/")
     app.add_error_handler(Exception, _on_defect)
     app.add_error_handler(falcon.HTTPError, _on_falcon_error)
@@ -176,6 +181,50 @@ class _Reload:
         raise MethodNotAllowed(req.method, (("Allow", "POST"),))
 
 
+class _Warm:
+    """``/api/warm?path=...&path=...``: 200 once each path is settled; the guard discards bodies."""
+
+    def __init__(self, plane: Plane) -> None:
+        self._plane = plane
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        self._plane.authorization.check(_sender(req))
+        results = _stored(self._plane).warm(req.get_param_as_list("path") or [], req.context.corr_id)
+        if results is None:
+            resp.data = b""  # parked: what is answered now is never sent
+            return
+        log("live_fill", reason="warmed", paths=len(results), corr_id=req.context.corr_id)
+        _as_json(resp, {"results": results})
+
+    def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
+        raise MethodNotAllowed(req.method, (("Allow", "POST"),))
+
+
+class _Purge:
+    """``/api/purge?path=...`` or ``?prefix=...``: 200 with the number of responses that were removed."""
+
+    def __init__(self, plane: Plane) -> None:
+        self._plane = plane
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        self._plane.authorization.check(_sender(req))
+        paths, prefixes = req.get_param_as_list("path") or [], req.get_param_as_list("prefix") or []
+        if not paths and not prefixes:
+            raise BadRequest("give a path or a prefix")
+        purged = _stored(self._plane).purge(paths, prefixes)
+        log("live_fill", reason="purged", purged=purged, corr_id=req.context.corr_id)
+        _as_json(resp, {"purged": purged})
+
+    def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
+        raise MethodNotAllowed(req.method, (("Allow", "POST"),))
+
+
+def _stored(plane: Plane) -> Stored:
+    if plane.stored is None:
+        raise Refused("fill_unavailable", "offline mode fills nothing")
+    return plane.stored
+
+
 def _sender(req: falcon.Request) -> Sender:
     return Sender(
         peer=req.env.get("REMOTE_ADDR", ""),
@@ -222,7 +271,7 @@ def _on_rejection(
     req: falcon.Request, resp: falcon.Response, error: Rejection, params: dict[str, Any]
 ) -> None:
     corr_id = req.context.corr_id
-    resp.status = STATUS_LINES[error.status]
+    resp.status = STATUS_LINES[REASONS[error.reason].status]
     for name, value in error.headers:
         resp.set_header(name, value)
     retry_after_s = REASONS[error.reason].retry_after_s
@@ -237,7 +286,7 @@ def _on_rejection(
             "warning",
             route=str(req.uri_template or "other"),
             method=req.method,
-            status=error.status,
+            status=REASONS[error.reason].status,
             reason=error.reason,
             detail=str(error),
             corr_id=corr_id,

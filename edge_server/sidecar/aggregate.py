@@ -13,7 +13,7 @@ import glob
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -23,8 +23,21 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from edge_server import __version__
+from edge_server.cas.telemetry import WRITE_STATUSES
 from edge_server.http.reasons import REASONS
-from edge_server.observe.metrics import ACCEPT, ASSETS, COMPONENTS, DECLARED, GAUGE, metrics
+from edge_server.observe.metrics import (
+    ACCEPT,
+    ASSETS,
+    COMPONENTS,
+    DECLARED,
+    FILL,
+    GAUGE,
+    MISS_CAUSES,
+    OTHER,
+    PARK_RESULTS,
+    metrics,
+)
+from edge_server.shm.fill_index import TIERS, FillIndex, Word
 from edge_server.shm.reload_record import Result
 from edge_server.shm.scoreboard import SIDECAR_SLOT, Field, Row, Scoreboard, WorkerState
 
@@ -51,12 +64,15 @@ class Exposition:
         metrics_dir: folder of the multiprocess files.
         scoreboard: of this instance.
         mode: ``offline`` or ``live``, told by edge_build_info.
+        fill_index: of this instance; None where nothing is filled.
     """
 
-    def __init__(self, metrics_dir: str, scoreboard: Scoreboard, mode: str) -> None:
+    def __init__(
+        self, metrics_dir: str, scoreboard: Scoreboard, mode: str, fill_index: FillIndex | None = None
+    ) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_Files(metrics_dir))
-        self._registry.register(_Gauges(scoreboard, mode))
+        self._registry.register(_Gauges(scoreboard, mode, fill_index))
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """Return the exposition and its media type, in the format that `accept` asks for."""
@@ -64,23 +80,42 @@ class Exposition:
         return encode(self._registry), media_type
 
 
-def show_zeros() -> None:
-    """Create the series whose labels are known, so that a first increase is one that rate() sees."""
+def show_zeros(origins: Sequence[str] = (OTHER,)) -> None:
+    """Create the series whose labels are known, so that a first increase is one that rate() sees.
+
+    Args:
+        origins: the entries of `edge.allow`, in live mode.
+    """
     declared = metrics()
     for reason in REASONS:
         declared.rejected_total.labels(reason)
     for component in COMPONENTS:
         declared.service_restarts_total.labels(component)
     declared.busy_rejections_total.labels("assets")
-    declared.edge_queue_dropped_total.labels(ACCEPT)
+    for queue in (ACCEPT, FILL):
+        declared.edge_queue_dropped_total.labels(queue)
+    for status in WRITE_STATUSES:
+        declared.edge_cas_writes_total.labels(status)
+    for tier in TIERS:
+        declared.edge_cas_evictions_total.labels(tier)
     for status in ("206", "416"):
         declared.edge_range_requests_total.labels(status)
     for kind in ("header", "body", "send", "idle"):
         declared.edge_slow_clients_total.labels(kind)
-    for op in ("read", "write"):
+    for op in ("read", "write", "connect", "fill"):
         declared.io_timeouts_total.labels(op)
+    declared.backoff_retries_total.labels("live_fill")
+    for host in origins:
+        declared.edge_live_fill_attempts_total.labels(host)
+        declared.edge_live_fill_success_total.labels(host)
+        declared.fill_latency_seconds.labels(host)
     for is_partial in ("true", "false"):
         declared.edge_cache_hits_total.labels("pack", is_partial)
+        declared.edge_cache_hits_total.labels("cas", is_partial)
+    for cause in MISS_CAUSES:
+        declared.edge_cache_misses_total.labels(cause)
+    for result in PARK_RESULTS:
+        declared.edge_parks_total.labels(result)
 
 
 class _Files(Collector):
@@ -97,10 +132,11 @@ class _Files(Collector):
 
 
 class _Gauges(Collector):
-    """Gauges, as the scoreboard has them at this moment."""
+    """Gauges, as scoreboard and fill index have them at this moment."""
 
-    def __init__(self, scoreboard: Scoreboard, mode: str) -> None:
+    def __init__(self, scoreboard: Scoreboard, mode: str, fill_index: FillIndex | None) -> None:
         self._scoreboard = scoreboard
+        self._fill_index = fill_index
         self._build = (__version__, platform.python_version(), mode)
 
     def collect(self) -> Iterator[Metric]:
@@ -121,7 +157,10 @@ class _Gauges(Collector):
         return {
             "inflight_requests": [((ASSETS,), assets)],
             "edge_inflight": [(("assets",), assets), (("admin",), admin)],
-            "edge_queue_depth": [((ACCEPT,), sum(_queued(rows) for _, rows in by_slot))],
+            "edge_queue_depth": [
+                ((ACCEPT,), sum(_queued(rows) for _, rows in by_slot)),
+                ((FILL,), max(row.get(Field.FILL_QUEUE) for row in board.rows())),
+            ],
             "edge_worker_up": [((slot,), _is_up(rows)) for slot, rows in by_slot],
             "edge_worker_loop_lag_seconds": [((slot,), _lag_s(rows)) for slot, rows in by_slot if rows],
             "edge_connections": [
@@ -131,12 +170,21 @@ class _Gauges(Collector):
             "edge_parked": [
                 ((slot,), sum(row.get(Field.PARKED) for row in rows)) for slot, rows in by_slot if rows
             ],
+            "edge_cas_bytes": _stored(self._fill_index),
             "edge_generation": [((), board.generation)],
             "edge_config_last_reload_successful": [((), reloads.result is not Result.FAILED)],
             "edge_config_last_reload_success_timestamp_seconds": [((), reloads.success_unix_ns / 1e9)],
             "edge_ready": [((), not board.missing_gates)],
             "edge_build_info": [(self._build, 1)],
         }
+
+
+def _stored(index: FillIndex | None) -> list[tuple[tuple[Any, ...], float]]:
+    """Return the bytes that each tier of the store holds."""
+    words = (Word.MEMORY_BYTES, Word.DISK_BYTES)
+    return [
+        ((tier,), 0 if index is None else index.get(word)) for tier, word in zip(TIERS, words, strict=True)
+    ]
 
 
 def _inflight(rows: Iterable[Row]) -> int:

@@ -1,9 +1,10 @@
 """The sidecar: one process beside the workers, for whoever operates them.
 
 Process      forked by the supervisor, which has named its log and metrics; bjoern's loop in
-             the main thread, hashing in another.
+             the main thread, hashing in another, in live mode fills in several.
 Reads        scoreboard, catalog, every process's metrics files.
-Writes       its own scoreboard row and metrics files, and digests nobody has computed yet.
+Writes       its own scoreboard row and metrics files, digests nobody has computed yet, and in live
+             mode the fill index and the store.
 Ends         with 0 after SIGTERM, once the answers it has begun are sent; killed by the
              kernel with its supervisor. No client of the asset plane notices.
 """
@@ -16,33 +17,71 @@ import time
 from collections.abc import Callable
 
 from edge_server import guard
+from edge_server.cas import telemetry as cas_telemetry
+from edge_server.cas.store import Store
+from edge_server.fill.engine import Engine
 from edge_server.guard.drain import Drain
 from edge_server.guard.limits import limits_of
 from edge_server.observe import logs
+from edge_server.observe.metrics import OTHER
 from edge_server.roles import Brief
+from edge_server.shm.fill_index import FillIndex
 from edge_server.shm.scoreboard import Field, Row, WorkerState
 from edge_server.sidecar import admin
 from edge_server.sidecar.admin import Plane, make_app
 from edge_server.sidecar.aggregate import Exposition, show_zeros
 from edge_server.sidecar.authorization import Authorization, is_loopback
+from edge_server.sidecar.fill_results import Results
+from edge_server.sidecar.fill_telemetry import Telemetry
+from edge_server.sidecar.filling import Filling
 from edge_server.sidecar.hashing import Hashing
 from edge_server.sidecar.reloading import Reloading
+from edge_server.sidecar.sinks import opener
 from edge_server.sidecar.status import StatusReader, packs
+from edge_server.sidecar.stored import Stored
 
 PATIENCE_S = 1.0  # how long an idle connection is borne once a successor is there
 
 
 def run(brief: Brief) -> int:
     """Serve the admin plane until SIGTERM; return the exit code."""
-    show_zeros()
+    show_zeros((*brief.config.edge.allow, OTHER))
     row = brief.scoreboard.row(brief.row)
     hashing = Hashing(brief.catalog)
-    tick = Tick(row, hashing, lambda: _drain(brief), brief.config.workers.drain_timeout)
+    filling, stored = _filling(brief, row)
+    tick = Tick(row, hashing, filling, lambda: _drain(brief), brief.config.workers.drain_timeout)
     tick.heed_signals()
     hashing.start()
+    if filling is not None:
+        filling.start()
     row.set(Field.STATE, WorkerState.SERVING)
-    guard.serve(brief.listener, make_app(_plane(brief, row, hashing)), limits_of(brief.config.ingress), tick)
+    guard.serve(
+        brief.listener, make_app(_plane(brief, row, hashing, stored)), limits_of(brief.config.ingress), tick
+    )
     return 1  # bjoern's loop only ends with the process
+
+
+def _filling(brief: Brief, row: Row) -> tuple[Filling | None, Stored | None]:
+    """Return what fills misses, and what an operator does with it; nothing in offline mode."""
+    fills, config = brief.fills, brief.config
+    if fills is None:
+        return None, None
+    disk_path = None if config.security.amnesia else config.cas.path
+    cas = config.cas
+    store = Store(
+        fills.index, fills.memory_folder, cas.memory_bytes, disk_path, cas.max_bytes, cas_telemetry.teller()
+    )
+    results = Results(store, fills.index, config.fill, config.ingress.timeout_secs)
+    filling = Filling(
+        row,
+        fills.channels,
+        store,
+        lambda: Engine(config, open_sink=opener(store), hooks=Telemetry()),
+        results,
+    )
+    find = brief.catalog.find
+    stored = Stored(filling, store, lambda key: find(key.encode()) >= 0, config.ingress.timeout_secs)
+    return filling, stored
 
 
 def _drain(brief: Brief) -> Drain:
@@ -50,10 +89,16 @@ def _drain(brief: Brief) -> Drain:
     return Drain(brief.listener, lambda: board.is_stopping, PATIENCE_S)
 
 
-def _plane(brief: Brief, row: Row, hashing: Hashing) -> Plane:
+def _fill_index(brief: Brief) -> FillIndex | None:
+    return None if brief.fills is None else brief.fills.index
+
+
+def _plane(brief: Brief, row: Row, hashing: Hashing, stored: Stored | None = None) -> Plane:
     return Plane(
         scoreboard=brief.scoreboard,
-        exposition=Exposition(brief.metrics_dir, brief.scoreboard, brief.config.edge.mode),
+        exposition=Exposition(
+            brief.metrics_dir, brief.scoreboard, brief.config.edge.mode, _fill_index(brief)
+        ),
         status=StatusReader(brief, hashing),
         packs=packs(brief.catalog),
         drain=admin.Drain(brief.scoreboard, row),
@@ -61,6 +106,7 @@ def _plane(brief: Brief, row: Row, hashing: Hashing) -> Plane:
         authorization=Authorization(
             brief.config.admin.token_file, is_loopback(brief.listener.getsockname()[0])
         ),
+        stored=stored,
     )
 
 
@@ -70,15 +116,22 @@ class Tick:
     Args:
         row: its own.
         hashing: stopped with the process.
+        filling: lets go of the store before the process ends; None in offline mode.
         begin_drain: makes the drain when SIGTERM has come.
         drain_timeout_s: how long answers may take to be sent after it.
     """
 
     def __init__(
-        self, row: Row, hashing: Hashing, begin_drain: Callable[[], Drain], drain_timeout_s: float
+        self,
+        row: Row,
+        hashing: Hashing,
+        filling: Filling | None,
+        begin_drain: Callable[[], Drain],
+        drain_timeout_s: float,
     ) -> None:
         self._row = row
         self._hashing = hashing
+        self._filling = filling
         self._drain_timeout_s = drain_timeout_s
         self._begin_drain = begin_drain
         self._drain: Drain | None = None
@@ -104,7 +157,8 @@ class Tick:
     def _step_drain(self, deadline: float) -> None:
         if self._drain is None:
             self._drain = self._begin_drain()
-        if self._drain.step() or time.monotonic() >= deadline:
+        has_let_go = self._filling is None or self._filling.is_over
+        if (self._drain.step() and has_let_go) or time.monotonic() >= deadline:
             self._row.set(Field.STATE, WorkerState.STOPPED)
             os._exit(0)
 
@@ -130,3 +184,5 @@ class Tick:
             self._deadline = time.monotonic() + self._drain_timeout_s
             self._row.set(Field.STATE, WorkerState.DRAINING)
             self._hashing.stop()
+            if self._filling is not None:
+                self._filling.stop()

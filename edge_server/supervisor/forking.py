@@ -1,7 +1,8 @@
 """Forking: a process for a slot, or a helper of the supervisor's own, and what it leaves behind.
 
-A child keeps its own slot's socket and the catalog of its generation. It closes every other
-socket and catalog, and the supervisor's pipes, before its role begins.
+A child keeps its own slot's socket, the catalog of its generation and, in live mode, its own channel, the
+sidecar the other ends of all. It closes every other socket and catalog, and the supervisor's pipes,
+before its role begins.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import setproctitle
 from edge_server.observe import logs
 from edge_server.roles import Brief, Roles
 from edge_server.shm.scoreboard import SIDECAR_SLOT, Scoreboard
+from edge_server.supervisor.fills import Fills
 from edge_server.supervisor.generations import Generation, Generations
 from edge_server.supervisor.listen import Listeners
 from edge_server.supervisor.signals import SignalQueue
@@ -26,12 +28,17 @@ from edge_server.supervisor.spawn import become, fork
 
 @dataclass(frozen=True, slots=True)
 class Inheritance:
-    """What every process of an instance is handed, whatever its generation."""
+    """What every process of an instance is handed, whatever its generation.
+
+    Attributes:
+        fills: None in offline mode.
+    """
 
     roles: Roles
     listeners: Listeners
     board: Scoreboard
     metrics_dir: str
+    fills: Fills | None = None
 
 
 class Forking:
@@ -58,6 +65,7 @@ class Forking:
 
         def live() -> int:
             self._leave(brief.listener, slot.generation)
+            self._leave_channels(slot.number, letter)
             become(brief)
             return role(brief)
 
@@ -76,6 +84,7 @@ class Forking:
 
         def live() -> int:
             self._leave(None, None)
+            self._leave_channels(None, "")
             config = generation.config
             logs.configure(config.log.format, config.log.level, mode=config.edge.mode)
             setproctitle.setproctitle(f"svc-edge: {name}")
@@ -100,7 +109,12 @@ class Forking:
             catalog=generation.catalog,
             ledger=generation.ledger,
             scoreboard=given.board,
+            fills=None if given.fills is None else given.fills.brief(slot.number, letter),
         )
+
+    def _leave_channels(self, slot: int | None, letter: str) -> None:
+        if self._given.fills is not None:
+            self._given.fills.leave(slot, letter)
 
     def _leave(self, own: socket | None, generation: int | None) -> None:
         for listener in self._given.listeners.all():

@@ -15,15 +15,22 @@ GRACE_S = 1.0
 
 
 def missing_gates(
-    workers: Sequence[Slot], sidecar: Slot, *, is_draining: bool, is_stable: bool, now_s: float
+    workers: Sequence[Slot],
+    sidecar: Slot,
+    *,
+    is_draining: bool,
+    is_stable: bool,
+    now_s: float,
+    is_disk_usable: bool = True,
 ) -> Gate:
     """Return the gates that do not hold.
 
     Configuration and packs hold as soon as there are processes: without them the
-    supervisor does not get so far. What concerns fills holds while there are none.
+    supervisor does not get so far.
 
     Args:
         is_stable: what shedding.py says of the load.
+        is_disk_usable: whether the disk tier of filled objects works, where there is one.
     """
     missing = Gate(0)
     if not all(_is_up(slot, now_s) for slot in workers) or all(_is_lacking(slot) for slot in workers):
@@ -32,6 +39,8 @@ def missing_gates(
         missing |= Gate.SIDECAR_UP
     if not is_stable:
         missing |= Gate.SHEDDER_STABLE
+    if not is_disk_usable:
+        missing |= Gate.CAS_REACHABLE
     if is_draining:
         missing |= Gate.NOT_DRAINING
     return missing

@@ -89,7 +89,7 @@ def _rate(config: Config) -> tuple[int, int]:
 def keep_fixed(config: Config, running: Config) -> tuple[Config, list[str]]:
     """Return `config` with what only a restart can change as it is, and the keys that would have.
 
-    The listening sockets and the number of their slots outlive every generation.
+    The listening sockets, the number of their slots, and what fills share outlive every generation.
     """
     keys = []
     for key in ("bind_addr", "metrics_addr"):
@@ -99,4 +99,7 @@ def keep_fixed(config: Config, running: Config) -> tuple[Config, list[str]]:
     if config.workers.count != running.workers.count:
         keys.append("workers.count")
         config = replace(config, workers=replace(config.workers, count=running.workers.count))
+    if config.edge.mode != running.edge.mode:
+        keys.append("edge.mode")
+        config = replace(config, edge=replace(config.edge, mode=running.edge.mode))
     return config, keys

@@ -24,6 +24,7 @@ from edge_server.shm.scoreboard import SIDECAR_SLOT, Field, Scoreboard
 from edge_server.shm.segment import segment_name
 from edge_server.supervisor.building import Build, Load, build
 from edge_server.supervisor.drain import OperatorDrain
+from edge_server.supervisor.fills import Fills
 from edge_server.supervisor.forking import Forking, Inheritance
 from edge_server.supervisor.generations import Generation, Generations
 from edge_server.supervisor.heartbeats import Heartbeats
@@ -52,6 +53,7 @@ class Instance:
         load: reads the configuration again, from the sources that it came from.
         spread: as of `pinning.assign`.
         began_s: CLOCK_MONOTONIC when the process started.
+        fills: None in offline mode.
     """
 
     first: Generation
@@ -62,6 +64,7 @@ class Instance:
     metrics_dir: str
     spread: int
     began_s: float
+    fills: Fills | None = None
 
 
 class Supervisor:
@@ -78,12 +81,18 @@ class Supervisor:
         self._slots = (self._sidecar, *self._workers)
         self._sidecar_rows = [row for row in board.rows() if row.slot == SIDECAR_SLOT]
         self._generations = Generations(first)
-        given = Inheritance(instance.roles, listeners, board, instance.metrics_dir)
+        given = Inheritance(instance.roles, listeners, board, instance.metrics_dir, instance.fills)
         self._forking = Forking(given, self._generations, signals)
         self._forking.private = self._private_descriptors
         self._drain = OperatorDrain(board, first.config.admin.drain_file)
         self._standing = Standing(
-            board, self._workers, self._sidecar, notifier, listeners.addresses, instance.began_s
+            board,
+            self._workers,
+            self._sidecar,
+            notifier,
+            listeners.addresses,
+            instance.began_s,
+            None if instance.fills is None else instance.fills.index,
         )
         self._heartbeats = Heartbeats(board, time.monotonic())
         self._starvation = Starvation()

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from edge_server.config.checks import disk_targets
 from edge_server.config.schema import Config
 from edge_server.observe.logs import log
+from edge_server.shm.fill_index import DiskState, FillIndex, Word
 from edge_server.shm.scoreboard import Gate, Scoreboard
 from edge_server.supervisor.gates import gate_names, is_degraded, missing_gates
 from edge_server.supervisor.generations import Generation
@@ -25,6 +26,7 @@ class Standing:
 
     Args:
         began_s: CLOCK_MONOTONIC when the process started.
+        fill_index: tells how the disk tier is; None in offline mode.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Standing:
         notifier: Notifier,
         addresses: tuple[str, str],
         began_s: float,
+        fill_index: FillIndex | None = None,
     ) -> None:
         self._board = board
         self._workers = workers
@@ -42,6 +45,7 @@ class Standing:
         self._notifier = notifier
         self._addresses = addresses
         self._began_s = began_s
+        self._fill_index = fill_index
         self._shedding = Shedding()
         self._is_up = False
 
@@ -58,11 +62,20 @@ class Standing:
             self._shedding.max_inflight = generation.config.ingress.max_inflight
             is_stable = self._shedding.observe(Load.of(board.rows()), now_s)
             missing = standing | missing_gates(
-                self._workers, self._sidecar, is_draining=is_draining, is_stable=is_stable, now_s=now_s
+                self._workers,
+                self._sidecar,
+                is_draining=is_draining,
+                is_stable=is_stable,
+                now_s=now_s,
+                is_disk_usable=self._is_disk_usable(),
             )
         if missing != before:
             board.missing_gates = missing
             self._tell(missing, standing, generation)
+
+    def _is_disk_usable(self) -> bool:
+        index = self._fill_index
+        return index is None or index.get(Word.DISK_STATE) != DiskState.UNUSABLE
 
     def tell_reloading(self) -> None:
         """Tell the service manager that a reload has begun."""
@@ -106,5 +119,9 @@ class Standing:
 
 def standing_gates(config: Config) -> Gate:
     """Return the gates that cannot hold as long as this configuration does."""
-    is_told_to_forget = config.security.amnesia and disk_targets(config)
-    return Gate.AMNESIA_OK if is_told_to_forget else Gate(0)
+    missing = Gate(0)
+    if config.security.amnesia and disk_targets(config):
+        missing |= Gate.AMNESIA_OK
+    if config.edge.mode == "live" and not config.edge.allow:
+        missing |= Gate.ALLOW_LIST  # a reload with another mode, which only a restart takes over
+    return missing

@@ -7,8 +7,9 @@ Budget       at most 1.3 times the CPU that nginx needs for the same 4 KiB answe
 
 What admission refuses (worker/admission.py) is answered here and at once, for about what a small hit costs.
 Most hits do not even come here: what was answered once is repeated by the guard (worker/repeats.py).
-It answers GET and HEAD under ``/edge/assets/`` whose entry is known. Everything else,
-refusals included, goes to the Falcon app, which finds the Rejection in the environment.
+It answers GET and HEAD under ``/edge/assets/`` whose entry is known; in live mode it parks the others until
+their origin has been asked (worker/live.py). Everything else, refusals included, goes to the Falcon app,
+which finds the Rejection in the environment.
 
 Source: RFC 9110 sections 13.2.2 (order of preconditions) and 14.2 (Range).
 """
@@ -20,8 +21,8 @@ from secrets import token_hex
 from time import monotonic
 from typing import Any
 
-from edge_server.errors import InternalError, PreconditionFailed, Rejection
-from edge_server.guard import arrived, pressure, remember, send_fields
+from edge_server.errors import InternalError, Miss, PreconditionFailed, Rejection
+from edge_server.guard import REPLAY, arrived, pressure, remember, send_fields
 from edge_server.http.cors import CorsPolicy
 from edge_server.http.dates import DateClock
 from edge_server.http.headers import sane_corr_id
@@ -32,12 +33,13 @@ from edge_server.http.ranges import content_range, parse_range, parse_ranges
 from edge_server.http.reasons import STATUS_LINES
 from edge_server.observe.logs import AccessLog
 from edge_server.observe.metrics import ASSETS
-from edge_server.observe.tally import FAST_S, Tally
+from edge_server.observe.tally import FAST_S, Outcome, Tally
 from edge_server.worker.admission import EXEMPT, Admission
 from edge_server.worker.assets import Assets
 from edge_server.worker.bodies import Stream
 from edge_server.worker.cache import TwoAgeCache
-from edge_server.worker.prepared import Answer, EmptyTile, Prepared
+from edge_server.worker.live import Live, LiveAssets
+from edge_server.worker.prepared import FETCHED, FILLED, PACK, Answer, EmptyTile, Prepared
 from edge_server.worker.refusals import Refusals
 from edge_server.worker.repeats import KINDS
 
@@ -51,6 +53,8 @@ STARTED = "svc_edge.started"
 
 _OK, _PARTIAL, _NOT_MODIFIED, _NO_CONTENT = (STATUS_LINES[status] for status in (200, 206, 304, 204))
 
+_PARKED = [("Content-Length", "0")]  # of an answer that the guard swallows
+
 
 class HitPath:
     """State of the hit path that outlives a request: the cache of prepared answers."""
@@ -63,7 +67,7 @@ class HitPath:
 
 def bind_hit_path(
     state: HitPath,
-    assets: Assets,
+    assets: Assets | LiveAssets,
     app: WsgiApp,
     *,
     tally: Tally,
@@ -75,6 +79,7 @@ def bind_hit_path(
     admission: Admission,
     refusals: Refusals,
     may_repeat: bool,
+    live: Live | None,
     enable_multi_range: bool,
     empty_tile_lines: bytes,
 ) -> WsgiApp:
@@ -89,6 +94,7 @@ def bind_hit_path(
         admission: whether a request is taken up at all.
         refusals: answers what is not.
         may_repeat: whether the guard may give an answer again to the same bytes, without asking here.
+        live: where misses wait for their origin; None in offline mode, where nothing is parked.
         empty_tile_lines: fields, for guard.send_fields, of the 204 for a tile that an archive does not have.
     """
     young_get = state.cache.young.get
@@ -97,12 +103,16 @@ def bind_hit_path(
     wants_line = access_log.wants
     judge, limits_rate = admission.judge, admission.limits_rate
     refuse = refusals.refuse
-    outcomes = {
-        (method, line): tally.outcome(ASSETS, method, int(line[:3]), "pack")
-        for method in ("GET", "HEAD")
-        for line in (_OK, _PARTIAL, _NOT_MODIFIED)
+    outcomes_of = {
+        kind: {
+            (method, line): tally.outcome(ASSETS, method, int(line[:3]), kind)
+            for method in ("GET", "HEAD")
+            for line in (_OK, _PARTIAL, _NOT_MODIFIED)
+        }
+        for kind in (PACK, FILLED, FETCHED)
     }
-    get_ok = outcomes["GET", _OK]
+    of_packs, of_filled = outcomes_of[PACK], outcomes_of[FILLED]
+    get_ok = of_packs["GET", _OK]
     seen_generation = generation[0]
 
     def look_up(path: str) -> Answer | EmptyTile:
@@ -122,23 +132,31 @@ def bind_hit_path(
             corr_id = new_corr_id()
         method = environ["REQUEST_METHOD"]
         path = environ.get("PATH_INFO", "")
+        found: Answer | EmptyTile | None = None
         if ((pressed := pressure()) or limits_rate) and path not in EXEMPT:
             reason = judge(pressed)
             if reason:
                 return refuse(environ, start_response, started, corr_id, reason)
+            if pressed & REPLAY and live is not None:
+                found, parked_as = live.replayed(path)
+                corr_id = parked_as or corr_id
         if method not in ("GET", "HEAD") or not path.startswith(ASSET_PREFIX):
             return decline(environ, start_response, started, corr_id, None)
         if generation[0] != seen_generation:
             seen_generation = generation[0]
             state.cache.clear()
         try:
-            found = young_get(path) or look_up(path)
+            found = found or young_get(path) or look_up(path)
+            outcomes = of_packs
+            outcome = get_ok
             if not isinstance(found, Prepared):
                 if isinstance(found, EmptyTile):
                     return empty_tile(environ, start_response, started, corr_id)
+                if found.kind is not PACK:
+                    outcomes = outcomes_of[found.kind]
+                    outcome = outcomes["GET", _OK]
                 found = found.pick(environ)
             source, length, etag, modified_s, media_type, content_length, lines, not_modified = found
-            outcome = get_ok
             status = _OK
             if (
                 "HTTP_IF_NONE_MATCH" in environ
@@ -196,7 +214,14 @@ def bind_hit_path(
                         sent = parts.length
                         lines = lines[lines.index(b"\r\n", 2) :]  # without their Content-Type
                         fields += (("Content-Type", parts.content_type), ("Content-Length", str(sent)))
-                        body = stream(source, parts.pieces, parts.closing, started, status)
+                        body = stream(source, parts.pieces, parts.closing, started, outcomes["GET", status])
+        except Miss as miss:
+            assert live is not None
+            refused = live.wait(environ, miss, started, corr_id)
+            if refused is not None:
+                return decline(environ, start_response, started, corr_id, refused)
+            start_response(_OK, _PARKED)
+            return b""
         except Rejection as rejection:
             return decline(environ, start_response, started, corr_id, rejection)
         except Exception as error:  # nothing may reach bjoern, which would answer without length or reason
@@ -216,7 +241,10 @@ def bind_hit_path(
             outcome.latency_s += latency_s
             outcome.bytes_out += sent
             if may_repeat and method == "GET" and "HTTP_X_CORR_ID" not in environ:
-                remember(KINDS[int(status[:3])], etag, source.guarded)
+                if outcomes is of_packs:
+                    remember(KINDS[PACK, int(status[:3])], etag, source.guarded)
+                elif outcomes is of_filled and live is not None and live.may_repeat():
+                    remember(KINDS[FILLED, int(status[:3])], etag, source.guarded)
         if wants_line(int(status[:3])):
             access_log.request(
                 route=ASSETS,
@@ -230,9 +258,7 @@ def bind_hit_path(
             )
         return body
 
-    def stream(source: Any, pieces: Any, closing: bytes, started: float, status: str) -> Stream:
-        outcome = outcomes["GET", status]
-
+    def stream(source: Any, pieces: Any, closing: bytes, started: float, outcome: Outcome) -> Stream:
         def on_close(sent: int) -> None:
             latency_s = monotonic() - started
             if latency_s <= FAST_S:
@@ -256,7 +282,7 @@ def bind_hit_path(
         latency_s = monotonic() - started
         tally.record(ASSETS, method, 204, latency_s, hit="pack")
         if may_repeat and method == "GET" and "HTTP_X_CORR_ID" not in environ:
-            remember(KINDS[204], "", None)
+            remember(KINDS[PACK, 204], "", None)
         if wants_line(204):
             access_log.request(
                 route=ASSETS,

@@ -16,6 +16,7 @@ import sys
 from types import TracebackType
 
 from edge_server import guard
+from edge_server.cas.bodies import BodyFolder
 from edge_server.errors import PackUnreadable
 from edge_server.guard.drain import Drain
 from edge_server.guard.limits import limits_of
@@ -25,13 +26,16 @@ from edge_server.http.headers import NO_STORE, SECURITY_FIELDS
 from edge_server.observe.logs import AccessLog, log
 from edge_server.observe.tally import Tally
 from edge_server.roles import Brief
-from edge_server.shm.scoreboard import Field, WorkerState
+from edge_server.shm.scoreboard import SIDECAR_SLOT, Field, WorkerState
 from edge_server.worker import memory
 from edge_server.worker.admission import Admission
 from edge_server.worker.app import make_app
 from edge_server.worker.assets import Assets
 from edge_server.worker.corr_ids import bind_corr_ids
+from edge_server.worker.filled import Filled
 from edge_server.worker.hitpath import HitPath, bind_hit_path
+from edge_server.worker.live import Live, LiveAssets
+from edge_server.worker.parking import Parking
 from edge_server.worker.pressure import Pressure
 from edge_server.worker.refusals import Refusals
 from edge_server.worker.repeats import Repeats
@@ -69,15 +73,13 @@ def run(brief: Brief) -> int:
         access_sample=config.log.access_sample,
         generation=generation,
     )
+    assets = Assets(
+        brief.catalog, config, brief.addresses[0], max_files=_max_files(), make_room=state.cache.grow_old
+    )
+    live = _live(brief, state)
     hit_path = bind_hit_path(
         state,
-        Assets(
-            brief.catalog,
-            config,
-            brief.addresses[0],
-            max_files=_max_files(),
-            make_room=state.cache.grow_old,
-        ),
+        assets if live is None else LiveAssets(assets, live),
         app,
         tally=tally,
         access_log=access_log,
@@ -88,10 +90,13 @@ def run(brief: Brief) -> int:
         admission=admission,
         refusals=refusals,
         may_repeat=repeats.are_on,
+        live=live,
         enable_multi_range=config.http.enable_multi_range,
         empty_tile_lines=guard.header_lines([NO_STORE, *SECURITY_FIELDS]),
     )
-    beats = (repeats.fold, refusals.fold, pressure.publish, admission.refresh)
+    beats = [repeats.fold, refusals.fold, pressure.publish, admission.refresh]
+    if live is not None:
+        beats.append(live.fold)
     most = _jittered(config.workers.max_requests)
     tick = Tick(row, tally, access_log, lambda: _drain(brief), _leave, most, beats)
     tick.heed_signals()
@@ -99,6 +104,23 @@ def run(brief: Brief) -> int:
     row.set(Field.STATE, WorkerState.SERVING)
     guard.serve(brief.listener, hit_path, limits, tick, prefix)
     return 1  # bjoern's loop only ends with the process
+
+
+def _live(brief: Brief, state: HitPath) -> Live | None:
+    """Return what answers misses; None in offline mode."""
+    fills, config = brief.fills, brief.config
+    if fills is None:
+        return None
+    disk_path = None if config.security.amnesia else config.cas.path
+    filled = Filled(
+        fills.index,
+        BodyFolder(fills.memory_folder, disk_path),
+        config.http,
+        max_files=_max_files(),
+        make_room=state.cache.grow_old,
+    )
+    sidecars = [row for row in brief.scoreboard.rows() if row.slot == SIDECAR_SLOT]
+    return Live(fills.index, filled, Parking(fills.channels[brief.identity], sidecars), config)
 
 
 def _drain(brief: Brief) -> Drain:

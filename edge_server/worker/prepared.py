@@ -11,7 +11,7 @@ Accept-Encoding, `Document` by the host the client used.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from edge_server.errors import NotAcceptable
 from edge_server.http.headers import VARY_ACCEPT_ENCODING, Field
@@ -19,6 +19,9 @@ from edge_server.http.negotiation import choose_coding, parse_accept_encoding
 from edge_server.worker.bodies import Source
 
 Environ = Mapping[str, Any]
+
+# What an answer comes from; of edge_cache_hits_total, but for what was fetched for this request.
+PACK, FILLED, FETCHED = "pack", "cas", ""
 
 _MEMO_MAX = 512  # distinct Accept-Encoding fields remembered; clients send a handful
 _HOSTS_MAX = 16
@@ -59,6 +62,8 @@ class Negotiated:
     """
 
     __slots__ = ("_available", "_by_coding", "_prepare")
+
+    kind = PACK
 
     _memo: dict[tuple[str | None, tuple[str, ...]], str | None] = {}  # noqa: RUF012  shared on purpose
 
@@ -104,6 +109,8 @@ class Document:
 
     __slots__ = ("_by_host", "_prepare")
 
+    kind = PACK
+
     def __init__(self, prepare: Callable[[str | None], Prepared]) -> None:
         self._prepare = prepare
         self._by_host: dict[str | None, Prepared] = {}
@@ -128,4 +135,24 @@ class EmptyTile:
 
 
 EMPTY_TILE = EmptyTile()
-Answer = Prepared | Negotiated | Document
+
+
+class Chosen(Protocol):
+    """An answer that is picked by what a request says besides its path."""
+
+    @property
+    def kind(self) -> str:
+        """PACK, FILLED or FETCHED."""
+        ...
+
+    def pick(self, environ: dict[str, Any]) -> Prepared:
+        """Return the answer for one request.
+
+        Raises:
+            Rejection: there is none.
+            Miss: its origin must be asked.
+        """
+        ...
+
+
+Answer = Prepared | Chosen

@@ -4,7 +4,7 @@ Process      a worker. The hit path tells the guard which answers may be repeate
              counts what it repeats and samples it, and each tick adds that to tally and log.
 Memory       24 MiB of heads at most, in the guard.
 Lifetime     an answer is forgotten with its file's place in the cache of prepared answers, and all
-             are when the generation changes.
+             are when the generation changes; of filled objects, see `Live.forget_repeats`.
 
 Nothing is repeated where each request must be decided here: with a rate limit, or where more than
 a few of all requests are logged.
@@ -18,9 +18,10 @@ from edge_server import guard
 from edge_server.observe.logs import AccessLog
 from edge_server.observe.metrics import ASSETS, LATENCY_BUCKETS_S
 from edge_server.observe.tally import Tally
+from edge_server.worker.prepared import FILLED, PACK
 
-STATUSES = (200, 206, 304, 204)
-KINDS = {status: kind for kind, status in enumerate(STATUSES)}
+_TOLD = [(source, status) for source in (PACK, FILLED) for status in (200, 206, 304, 204)]
+KINDS = {told: kind for kind, told in enumerate(_TOLD)}
 LARGEST_SAMPLE = 0.05  # of all requests in the log; the guard keeps 256 lines a tick
 
 
@@ -45,14 +46,14 @@ class Repeats:
         access_sample: float,
         generation: Sequence[int],
     ) -> None:
-        self._outcomes = [tally.outcome(ASSETS, "GET", status, "pack") for status in STATUSES]
+        self._outcomes = [tally.outcome(ASSETS, "GET", status, source) for source, status in _TOLD]
         self._access_log = access_log
         self._generation = generation
         self._seen_generation = generation[0]
         self.are_on = is_wanted and access_sample <= LARGEST_SAMPLE
         if self.are_on:
             sample_every = round(1 / access_sample) if access_sample > 0 else 0
-            guard.repeat(len(STATUSES), LATENCY_BUCKETS_S, sample_every)
+            guard.repeat(len(_TOLD), LATENCY_BUCKETS_S, sample_every)
 
     def fold(self) -> None:
         """Add what was repeated since the last call; called at each tick."""
@@ -68,7 +69,7 @@ class Repeats:
             self._access_log.request(
                 route=ASSETS,
                 method="GET",
-                status=STATUSES[kind],
+                status=_TOLD[kind][1],
                 corr_id=corr_id,
                 peer_addr=address,
                 latency_s=latency_s,

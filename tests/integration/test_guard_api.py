@@ -565,6 +565,16 @@ def test_a_request_is_resumed_once_only(app: GuardApp) -> None:
         assert [app.do("resume_token", token=token) for token in (first, second)] == [False, False]
 
 
+def test_a_replayed_request_knows_the_parking_it_comes_from_and_no_other_request_does(app: GuardApp) -> None:
+    with Connection(app.place) as connection:
+        assert connection.ask(target("replay")).body == b"0"
+        park(app, connection, "a", replay=1)
+        token = app.do("token", name="a")
+        assert app.do("resume", name="a") is True
+        assert connection.read().body == str(token).encode()
+        assert connection.ask(target("replay")).body == b"0"
+
+
 def test_a_token_of_a_parking_that_is_over_does_not_resume_the_next(app: GuardApp) -> None:
     with Connection(app.place) as connection:
         park(app, connection, "a")

@@ -97,11 +97,7 @@ def test_a_flag_sets_its_setting_and_is_named_in_errors(
         (["--set", "log.lvel=x"], 78, "did you mean log.level?"),
         (["--config", "/nonesuch.yaml"], 78, "/nonesuch.yaml: cannot be read"),
         (["serve", "/nonesuch.pmtiles"], 78, "'/nonesuch.pmtiles' cannot be read: No such file"),
-        (
-            ["serve", "/", "--mode", "live", "--allow", "a.org"],
-            78,
-            "live fill is not available in this version",
-        ),
+        (["serve", "/", "--mode", "live"], 78, "edge.allow: is empty; live mode needs the names"),
         (["completion", "tcsh"], 2, "is not one of"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

@@ -86,6 +86,8 @@ def test_an_address_knows_who_can_reach_it(address: str, is_loopback: bool, is_w
         ("straße.example", "xn--strae-oqa.example"),
         ("*.example.org", "*.example.org"),
         ("*.Bücher.example", "*.xn--bcher-kva.example"),
+        ("A.org:8443", "a.org:8443"),
+        ("*.a.org:0443", "*.a.org:443"),
     ],
 )
 def test_a_host_is_compared_as_a_labels(given_name: str, name: str) -> None:
@@ -101,7 +103,11 @@ def test_a_host_is_compared_as_a_labels(given_name: str, name: str) -> None:
         "a.*.org",
         "*example.org",
         "https://a.org",
-        "a.org:443",
+        "a.org:",
+        "a.org:0",
+        "a.org:65536",
+        "a.org:x",
+        "[::1]:443",
         "a.org/x",
         "a b.org",
         "-a.org",
@@ -130,7 +136,26 @@ def test_what_is_not_a_host_is_refused(name: str) -> None:
     ],
 )
 def test_an_asterisk_matches_subdomains_only(host: str, is_allowed: bool) -> None:
-    assert addresses.is_host_allowed(host, ("tiles.example.org", "*.cdn.example.org")) is is_allowed
+    pattern = addresses.allowing_pattern(host, 443, ("tiles.example.org", "*.cdn.example.org"))
+    assert (pattern is not None) is is_allowed
+
+
+@pytest.mark.parametrize(
+    ("port", "own_port", "pattern"),
+    [
+        (443, 443, "a.org"),
+        (80, 80, "a.org"),
+        (80, 443, None),
+        (443, 80, "a.org:443"),
+        (8443, 443, "a.org:8443"),
+        (8444, 443, None),
+    ],
+)
+def test_a_port_other_than_the_schemes_own_must_be_named(
+    port: int, own_port: int, pattern: str | None
+) -> None:
+    patterns = ("a.org", "a.org:8443", "a.org:443")
+    assert addresses.allowing_pattern("a.org", port, patterns, own_port) == pattern
 
 
 @pytest.mark.parametrize(

@@ -139,11 +139,8 @@ def test_files_that_settings_name_must_be_there(tmp_path: Path) -> None:
     assert sorted(key for key, _ in found) == ["admin.token_file", "fill.ca_bundle", "tls.cert", "tls.key"]
 
 
-def test_live_mode_is_refused_by_this_version(tmp_path: Path) -> None:
-    flags = {"edge__mode": "live", "edge__allow": "a.org", "edge__packs": [str(tmp_path)]}
-    ((key, text),) = problems(to_serve=True, **flags)
-    assert (key, text) == ("edge.mode", "live fill is not available in this version; give offline")
-    loaded(to_serve=False, **flags)
+def test_live_mode_needs_no_pack() -> None:
+    assert loaded(to_serve=True, edge__mode="live", edge__allow="a.org").config.edge.packs == ()
 
 
 @pytest.mark.parametrize(
@@ -156,13 +153,13 @@ def test_live_mode_is_refused_by_this_version(tmp_path: Path) -> None:
         ({"bind_addr": "0.0.0.0:1", "ingress__rps_limit": "5"}, []),
         ({"ingress__max_inflight": "5", "ingress__rps_burst": "5"}, []),
         (
-            {"fill__queue": "1", "cas__max_bytes": "1GiB"},
-            ["fill.queue: has no effect", "cas.max_bytes: has no effect"],
+            {"security__hsts": "false", "audit__enabled": "true"},
+            ["security.hsts: has no effect", "audit.enabled: has no effect"],
         ),
         ({"ingress__timeout_secs": "5", "fill__queue": "512"}, []),
         (
             {"security__amnesia": "true", "cas__path": "/x"},
-            ["cas.path: names a disk while security.amnesia is on", "cas.path: has no effect"],
+            ["cas.path: names a disk while security.amnesia is on"],
         ),
         ({"audit__path": "/x"}, ["audit.path: has no effect"]),
         (

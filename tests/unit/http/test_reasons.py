@@ -101,7 +101,7 @@ def test_a_status_line_is_a_status_and_its_phrase() -> None:
 
 def test_the_manual_gives_each_reason_its_status() -> None:
     manual = (Path(__file__).parents[3] / "docs" / "HTTP.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| ([45][0-9]{2}) \| `([a-z_]+)` \|", manual, re.MULTILINE)
+    rows = re.findall(r"^\| ([45][0-9]{2}) \| `([a-z0-9_]+)` \|", manual, re.MULTILINE)
     ours = {rejection.reason for rejection in rejections() if rejection.__module__ == errors.__name__}
     assert {
         name for _, name in rows

@@ -7,15 +7,19 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from edge_server.cas.telemetry import teller
 from edge_server.observe.metrics import ASSETS, DECLARED, metrics, name_process
 from edge_server.observe.tally import Tally
+from edge_server.shm.fill_index import FillIndex, Word
 from edge_server.shm.scoreboard import Field, Gate, Scoreboard, WorkerState
 from edge_server.sidecar.aggregate import Exposition, show_zeros
 
 
-def scrape(metrics_dir: Path, scoreboard: Scoreboard) -> dict[str, dict[tuple[str, ...], float]]:
+def scrape(
+    metrics_dir: Path, scoreboard: Scoreboard, fill_index: FillIndex | None = None
+) -> dict[str, dict[tuple[str, ...], float]]:
     """Sample name to label values (in the order of their names) to value."""
-    text, media_type = Exposition(str(metrics_dir), scoreboard, "offline").render("")
+    text, media_type = Exposition(str(metrics_dir), scoreboard, "offline", fill_index).render("")
     assert media_type.startswith("text/plain; version=0.0.4")
     read: dict[str, dict[tuple[str, ...], float]] = {}
     for family in text_string_to_metric_families(text.decode()):
@@ -86,7 +90,7 @@ def test_a_queue_that_two_workers_of_a_slot_see_is_told_once(
         row = scoreboard.row(scoreboard.row_index(slot, letter))
         row.set(Field.STATE, WorkerState.EMPTY if slot == 2 else WorkerState.SERVING)
         row.set(Field.QUEUED, queued)
-    assert scrape(metrics_dir, scoreboard)["edge_queue_depth"] == {("accept",): 6}
+    assert scrape(metrics_dir, scoreboard)["edge_queue_depth"] == {("accept",): 6, ("fill",): 0}
 
 
 @pytest.mark.parametrize(
@@ -130,10 +134,32 @@ def test_rejections_start_from_a_zero_that_rate_can_see(metrics_dir: Path, score
     read = scrape(metrics_dir, scoreboard)
     assert read["rejected_total"][("not_found",)] == 0
     assert read["busy_rejections_total"] == {("assets",): 0}
-    assert read["edge_queue_dropped_total"] == {("accept",): 0}
+    assert read["edge_queue_dropped_total"] == {("accept",): 0, ("fill",): 0}
     assert read["service_restarts_total"] == {("worker",): 0, ("sidecar",): 0}
     metrics().rejected_total.labels("not_found").inc()
     assert scrape(metrics_dir, scoreboard)["rejected_total"][("not_found",)] == 1
+
+
+def test_what_the_store_does_and_holds_is_told(metrics_dir: Path, scoreboard: Scoreboard) -> None:
+    assert scrape(metrics_dir, scoreboard)["edge_cas_bytes"] == {("memory",): 0, ("disk",): 0}
+    index = FillIndex.create(f"test-sidecar-fill-{os.getpid()}", 8)
+    index.set(Word.MEMORY_BYTES, 5)
+    index.set(Word.DISK_BYTES, 7)
+    show_zeros()
+    tell = teller()
+    for event, fields in (
+        ("cas_write", {"status": "ok"}),
+        ("cas_write", {"status": "dedup"}),
+        ("cas_write", {"status": "dedup"}),
+        ("cas_eviction", {"tier": "disk"}),
+    ):
+        tell(event, dict(fields))
+    read = scrape(metrics_dir, scoreboard, index)
+    index.segment.unlink()
+    index.close()
+    assert read["edge_cas_bytes"] == {("memory",): 5, ("disk",): 7}
+    assert read["edge_cas_writes_total"] == {("ok",): 1, ("dedup",): 2, ("error",): 0}
+    assert read["edge_cas_evictions_total"] == {("memory",): 0, ("disk",): 1}
 
 
 def test_every_declared_metric_is_exposed_with_its_help(metrics_dir: Path, scoreboard: Scoreboard) -> None:

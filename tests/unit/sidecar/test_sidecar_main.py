@@ -45,7 +45,7 @@ def tick(row: Row, brief: Brief, busy: list[int], monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os, "_exit", end)
     monkeypatch.setattr(logs, "flush", lambda: None)
     drain = partial(Drain, brief.listener, lambda: False, PATIENCE_S)
-    return Tick(row, Hashing(brief.catalog), drain, drain_timeout_s=60)
+    return Tick(row, Hashing(brief.catalog), None, drain, drain_timeout_s=60)
 
 
 def test_a_tick_beats_and_shows_what_is_in_flight(tick: Tick, row: Row, busy: list[int]) -> None:

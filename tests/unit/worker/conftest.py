@@ -128,6 +128,7 @@ def make_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
             admission=Admission(config.ingress, scoreboard, scoreboard.row(0), ledger, 0),
             refusals=Refusals(tally=tally, access_log=access_log, clock=clock, cors=shared),
             may_repeat=False,
+            live=None,
             enable_multi_range=config.http.enable_multi_range,
             empty_tile_lines=guard.header_lines([NO_STORE, *SECURITY_FIELDS]),
         )

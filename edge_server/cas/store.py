@@ -1,0 +1,294 @@
+"""The store of filled objects: responses by key, bodies by content, in memory and on a disk.
+
+Process      lives in the sidecar; one process at a time writes, by a lock of the memory tier's folder that
+             the kernel frees when its process ends.
+Memory       bodies are files (bodies.py), responses are records of the fill index; here only who has what.
+Consistency  a body stands before its record is put, and a record is removed before its body goes. Methods
+             may be called from any thread; hashing and synchronising hold no lock.
+Lifetime     both tiers and the index outlive it. `adopt` makes it the writer, and takes over what is there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from threading import RLock
+from typing import Any, NamedTuple
+
+from edge_server.cas.adoption import Adoption
+from edge_server.cas.contents import Body, Contents
+from edge_server.cas.disk import OnEvent, lock_folder
+from edge_server.cas.settling import Settling
+from edge_server.cas.verifying import Verifying
+from edge_server.cas.writer import Writer
+from edge_server.errors import NoRoom, ResourceError
+from edge_server.shm.fill_index import DISK, MEMORY, NO_DIGEST, FillIndex, FillRecord, Flag
+
+
+class Stats(NamedTuple):
+    """What a store holds and has done."""
+
+    memory_bytes: int
+    disk_bytes: int
+    bodies: int
+    records: int
+    unverified: int  # bodies that nobody has hashed since this instance began
+    unsettled: int  # bodies that are still to be copied to the disk
+    evictions_memory: int
+    evictions_disk: int
+    disk: str  # "none", "usable", or why it is not
+
+
+class Store:
+    """See above.
+
+    Args:
+        index: the fill index.
+        folder: of the memory tier, on tmpfs; made if it is not there.
+        memory_bytes: what it may hold.
+        disk_path: folder of the disk tier; None keeps everything in memory.
+        disk_bytes: what that may hold.
+        on_event: told of writes, evictions, damage and of the state of the disk, with a lock held: it must
+            not call the store. See telemetry.py.
+    """
+
+    def __init__(
+        self,
+        index: FillIndex,
+        folder: Path | str,
+        memory_bytes: int,
+        disk_path: Path | str | None,
+        disk_bytes: int,
+        on_event: OnEvent,
+    ) -> None:
+        self._lock = RLock()
+        self._index = index
+        self._on_event = on_event
+        self.contents = Contents(index, folder, memory_bytes, disk_path, disk_bytes, on_event)
+        self._verifying = Verifying(self.contents, self._lock, on_event)
+        self._settling = Settling(self.contents, self._lock)
+        self._adoption = Adoption(self.contents)
+        self._writer_fd: int | None = None
+
+    def adopt(self) -> bool:
+        """Become the writer, and take over what is there.
+
+        Returns:
+            False while another process is the writer; try again later.
+
+        Raises:
+            ResourceError: the memory tier's folder cannot be used.
+        """
+        with self._lock:
+            folder = self.contents.memory.folder
+            try:
+                os.makedirs(folder, mode=0o700, exist_ok=True)
+                self._writer_fd = self._writer_fd or lock_folder(folder)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                raise ResourceError(f"memory tier {folder} cannot be used: {error}") from error
+            self._adoption.run()
+        return True
+
+    def begin(self, size_hint: int | None = None, is_memory_only: bool = False) -> Writer:
+        """Return a writer for a body.
+
+        Args:
+            size_hint: how many bytes it will be, as far as that is known.
+            is_memory_only: keep it off any disk, as for what may not be stored.
+
+        Raises:
+            NoRoom: neither tier takes it.
+        """
+        return Writer(self.contents, self._lock, size_hint, is_memory_only)
+
+    def commit(self, writer: Writer, key_id: bytes, record: FillRecord, key: str) -> FillRecord:
+        """Store what has been written as the response of a key.
+
+        Args:
+            writer: not to be used again.
+            key_id: of `fill_index.key_id`.
+            record: digest, size and tier are set here.
+            key: of which `key_id` was made, for `purge`.
+
+        Returns:
+            the record as it stands in the index.
+
+        Raises:
+            NoRoom: neither tier or the index takes it; the writer is aborted.
+        """
+        digest = writer.digest()
+        body = None
+        try:
+            body = self._pinned(writer, digest) or self._installed(writer, digest)
+            with self._lock:
+                if self.contents.bodies.get(digest) is not body:
+                    raise NoRoom("its body was damaged before it had a key")
+                return self.contents.put(key_id, record._replace(digest=digest, size=body.size), key)
+        except NoRoom:
+            self._on_event("cas_write", {"status": "error"})
+            raise
+        finally:
+            writer.abort()
+            if body is not None:
+                with self._lock:
+                    self.contents.unpin(digest, body)
+
+    def remember(self, key_id: bytes, record: FillRecord, key: str) -> FillRecord:
+        """Store a response without a body; return its record.
+
+        Raises:
+            NoRoom: the index does not take it.
+        """
+        with self._lock:
+            return self.contents.put(key_id, record._replace(digest=NO_DIGEST, size=0, tier=MEMORY), key)
+
+    def refresh(self, key_id: bytes, changes: Mapping[str, Any]) -> FillRecord | None:
+        """Change fields of a record and keep its body, as after a 304; return it, None if there is none.
+
+        Raises:
+            NoRoom: its metadata is too long.
+        """
+        assert not {"digest", "size", "tier"} & set(changes)
+        with self._lock:
+            old = self._index.stored(key_id)
+            if old is None:
+                return None
+            flags = int(changes.get("flags", old.record.flags)) & ~Flag.UNVERIFIED
+            made = old.record._replace(**{**changes, "flags": flags})
+            return self.contents.put(key_id, made, old.key, old.order)
+
+    def find(self, key_id: bytes) -> FillRecord | None:
+        """Return a response that can be served now; None where there is none.
+
+        A body that an earlier instance wrote, or that was written to since, is hashed first: what is
+        damaged is forgotten.
+        """
+        record = self._index.find(key_id)
+        if record is None or record.digest == NO_DIGEST:
+            return record
+        return self._index.find(key_id) if self._verifying.check(record.digest) else None
+
+    def forget(self, key_id: bytes) -> bool:
+        """Remove one response; return whether it was there."""
+        with self._lock:
+            return self.contents.remove(key_id)
+
+    def purge(self, key: str, is_prefix: bool = False) -> int:
+        """Remove the responses of a key, all variants, or of all keys that begin so; return how many.
+
+        A key that the index has cut counts as one that begins so, if it may.
+        """
+        with self._lock:
+            doomed = [each.key_id for each in self._index.items() if each.is_of(key, is_prefix)]
+            return sum(map(self.contents.remove, doomed))
+
+    def is_reachable(self) -> bool:
+        """Whether the disk tier works, or there is none."""
+        disk = self.contents.disk
+        return disk is None or disk.is_usable
+
+    def retry_disk(self) -> None:
+        """Try a disk that failed, if it is time to."""
+        with self._lock:
+            disk = self.contents.disk
+            if self._writer_fd is not None and disk is not None and disk.is_due:
+                self._adoption.open_disk()
+
+    def settle(self) -> bool:
+        """Copy one body from memory to the disk; return whether there was one, and the disk works."""
+        return self._settling.step()
+
+    def scrub(self, max_bytes: int) -> int:
+        """Hash bodies of an earlier instance, one at least; return how many bytes that were."""
+        done = 0
+        while done < max_bytes:
+            with self._lock:
+                if not self.contents.unverified:
+                    break
+                digest = next(iter(self.contents.unverified))
+                done += max(1, self.contents.bodies[digest].size)
+            self._verifying.check(digest)
+        return done
+
+    def sweep(self, folder: str) -> int:
+        """Remove what nobody knows from one of the disk tier's folders; return how many bodies that were."""
+        disk = self.contents.disk
+        if disk is None or not disk.is_usable:
+            return 0
+        removed = 0
+        for digest in list(disk.tier.listing(folder)):
+            with self._lock:
+                body = self.contents.bodies.get(digest)
+                is_wanted = body is not None and (DISK in body.tiers or body.pins)
+                if is_wanted or digest in self.contents.unsettled:
+                    continue
+                try:
+                    disk.tier.unlink(digest)
+                except OSError as error:
+                    self.contents.fail(DISK, error)
+                    break
+                removed += 1
+        return removed
+
+    def stats(self) -> Stats:
+        """Return what it holds and has done."""
+        with self._lock:
+            contents, disk = self.contents, self.contents.disk
+            return Stats(
+                memory_bytes=contents.memory.used_bytes,
+                disk_bytes=0 if disk is None else disk.tier.used_bytes,
+                bodies=len(contents.bodies),
+                records=self._index.used,
+                unverified=len(contents.unverified),
+                unsettled=len(contents.unsettled),
+                evictions_memory=contents.eviction.counts[MEMORY],
+                evictions_disk=contents.eviction.counts[DISK],
+                disk="none" if disk is None else disk.reason or "usable",
+            )
+
+    def close(self) -> None:
+        """Stop being the writer, as a successor waits; nothing is lost."""
+        with self._lock:
+            if self.contents.disk is not None:
+                self.contents.disk.close()
+            if self._writer_fd is not None:
+                os.close(self._writer_fd)
+                self._writer_fd = None
+
+    def _pinned(self, writer: Writer, digest: bytes) -> Body | None:
+        """Return a body that is held already, pinned, if it can be trusted."""
+        with self._lock:
+            body = self.contents.bodies.get(digest)
+            if body is None or not body.is_verified:
+                return None
+            if not all(self.contents.tier(number).has(digest, body.size) for number in body.tiers):
+                return None
+            body.pins += 1
+            self._on_event("cas_write", {"status": "dedup"})
+            return body
+
+    def _installed(self, writer: Writer, digest: bytes) -> Body:
+        """Give what has been written its name; return the body, pinned."""
+        while True:
+            writer.finish()
+            try:
+                body = self._install(writer, digest)
+                break
+            except OSError as error:
+                writer.give_up(error)
+        with suppress(OSError):
+            self.contents.tier(writer.number).sync_names(digest)
+        self._on_event("cas_write", {"status": "ok"})
+        return body
+
+    def _install(self, writer: Writer, digest: bytes) -> Body:
+        with self._lock:
+            writer.install()
+            body = self.contents.add(digest, writer.size, writer.number, is_verified=True)
+            body.pins += 1
+            self.contents.retarget(body)
+            return body

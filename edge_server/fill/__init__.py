@@ -1,0 +1,1 @@
+"""Fetching misses from origins: what may be fetched, what is believed, what may be kept."""
