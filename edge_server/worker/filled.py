@@ -212,6 +212,8 @@ def _lines(fields: list[Field]) -> bytes:
 class _Nothing:
     """The source of a record that has no body."""
 
+    guarded = None
+
     def read(self, start: int, stop: int) -> bytes:
         raise AssertionError("a record without a body is not served")
 
