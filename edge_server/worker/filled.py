@@ -21,7 +21,7 @@ from edge_server.config.schema import Http
 from edge_server.errors import BodyGone, Miss, PackUnreadable
 from edge_server.fill.freshness import current_age_s
 from edge_server.fill.metadata import Metadata
-from edge_server.guard import header_lines
+from edge_server.guard import File, header_lines
 from edge_server.http.dates import parse_http_date
 from edge_server.http.headers import ACCEPT_RANGES, SECURITY_FIELDS, Field
 from edge_server.http.preconditions import parse_entity_tags
@@ -212,7 +212,7 @@ def _lines(fields: list[Field]) -> bytes:
 class _Nothing:
     """The source of a record that has no body."""
 
-    guarded = None
+    guarded: File | None = None
 
     def read(self, start: int, stop: int) -> bytes:
         raise AssertionError("a record without a body is not served")
