@@ -1,6 +1,6 @@
 """Answers in live mode: a filled object under its path, and what a replayed request has waited for.
 
-Process      a worker. The cache of prepared answers keeps a `LiveAnswer`; a `Replayed` is made for one request.
+Process      a worker. The cache of prepared answers keeps a `LiveAnswer`; `Replayed` is made for one request.
 Memory       the variants of a path, prepared; see filled.py.
 
 Specification: RFC 9111 section 4; what is stale when is decided by ``fill/freshness.py``.
