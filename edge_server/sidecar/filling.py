@@ -14,6 +14,7 @@ import os
 import select
 import socket
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -25,7 +26,7 @@ from edge_server.cas.upkeep import Upkeep
 from edge_server.errors import Busy, EdgeError, MessageInvalid, NotFound, Rejection, ResourceError
 from edge_server.fill.engine import Fetched, Request
 from edge_server.fill.messages import PACKET_BYTES, Ask, Done, Outcome
-from edge_server.observe.logs import log
+from edge_server.observe.logs import flush, log
 from edge_server.observe.metrics import FILL, metrics
 from edge_server.shm.scoreboard import Field, Row
 from edge_server.sidecar.fill_results import Results, Standing
@@ -119,9 +120,10 @@ class Filling:
         try:
             if self._adopt():
                 self._serve()
-        except Exception as error:
-            log("defect", "error", detail=repr(error))
-            raise
+        except BaseException as error:
+            log("defect", "error", detail=repr(error), traceback=traceback.format_exc())
+            flush()
+            os._exit(1)  # a sidecar that cannot fill is of no use: its successor adopts what stands
         finally:
             self._row.set(Field.FILLING_NS, 0)
 

@@ -4,10 +4,7 @@ Process      a worker, in bjoern's loop; asked by the hit path once the catalog 
 Order        the fill index: fresh, or stale within its window: a hit. Else the request is parked, the sidecar
              is asked, and the replayed request finds what came of it.
 
-`LiveAssets` stands in for `Assets`, `LiveAnswer` is what the cache of prepared answers keeps of a
-filled object, `Replayed` what a replayed request is given.
-
-Specification: RFC 9111 section 4; what is stale when is decided by ``fill/freshness.py``.
+`LiveAssets` stands in for `Assets`; what either of them gives is in ``live_answers.py``.
 """
 
 from __future__ import annotations
@@ -22,32 +19,17 @@ from edge_server.config.schema import Config
 from edge_server.errors import Amnesia, Miss, NotFound, Refused, Rejection
 from edge_server.fill.cache_control import request_directives
 from edge_server.fill.fields import SELECTING, forwarded
-from edge_server.fill.freshness import Verdict, verdict
 from edge_server.fill.messages import Ask, Done, Kind, Outcome
-from edge_server.fill.vary import variant_of
 from edge_server.http.paths import asset_key
 from edge_server.observe.metrics import MISS_CAUSES, metrics
-from edge_server.shm.fill_index import FillIndex, Flag, key_id
+from edge_server.shm.fill_index import FillIndex
 from edge_server.worker.assets import Assets
-from edge_server.worker.filled import Filled, Held, fields_of
+from edge_server.worker.filled import Filled, fields_of
+from edge_server.worker.live_answers import MAX_FIELD, LiveAnswer, Replayed, cache_control_of
 from edge_server.worker.parking import Parking, Result, Want
-from edge_server.worker.prepared import FETCHED, FILLED, Answer, EmptyTile, Environ, Prepared
+from edge_server.worker.prepared import Answer, EmptyTile, Environ
 
-# PERF: plain numbers; `int & IntFlag` is a call of Python code, and costs a hit several microseconds.
-_VARIES, _NEGATIVE, _NO_CACHE = int(Flag.VARIES), int(Flag.NEGATIVE), int(Flag.NO_CACHE)
-_ASKS_FIRST = _NO_CACHE | _NEGATIVE
-
-_HIT = "svc-edge; hit"
-_TOLD = {
-    Outcome.STORED: "svc-edge; fwd=miss; stored",
-    Outcome.REVALIDATED: "svc-edge; fwd=stale; fwd-status=304",
-    Outcome.STALE: "svc-edge; fwd=stale",
-    Outcome.PASSED: "svc-edge; fwd=bypass",
-}
 _MAX_ROUNDS = 3  # of parking a request; what it asks for may be evicted before it is replayed
-_REVALIDATE_EVERY_S = 1.0  # a worker asks so often for an object that it serves stale
-REPEATED_S = 1.5  # the guard repeats an answer for a second, and until the next tick
-_MAX_FIELD = 512  # a longer field of a request selects nothing here
 
 
 class Live:
@@ -79,7 +61,7 @@ class Live:
         """Return the fields of a request that may select content."""
         given = fields_of(environ, self._wanted)
         return forwarded(
-            {name: value for name, value in given.items() if len(value) <= _MAX_FIELD}, self._forward
+            {name: value for name, value in given.items() if len(value) <= MAX_FIELD}, self._forward
         )
 
     def wait(self, environ: Environ, miss: Miss, started: float, corr_id: str) -> Rejection | None:
@@ -167,163 +149,3 @@ class LiveAssets:
             return self._assets.prepare(path_info)
         except NotFound:
             return LiveAnswer(self._live, asset_key(path_info))
-
-
-class LiveAnswer:
-    """A filled object under one path, in all of its variants.
-
-    Raises:
-        Miss: by the constructor, if the fill index has nothing for the key.
-    """
-
-    __slots__ = ("_asked_s", "_base", "_key", "_live", "_second", "_sequences", "_told", "_variants")
-
-    kind = FILLED
-
-    def __init__(self, live: Live, key: str) -> None:
-        self._live = live
-        self._key = key
-        self._sequences = live.index.sequences
-        self._variants: dict[str, Held] = {}
-        self._asked_s = 0.0
-        self._second = -1
-        self._told: Prepared | None = None
-        self._base: Held
-        self._look()
-
-    def pick(self, environ: dict[str, Any]) -> Prepared:
-        """Return the answer for a request.
-
-        Raises:
-            Miss: there is none that may be given without asking the origin.
-            NotFound: the origin has said so lately.
-        """
-        base = self._base
-        if self._sequences[base.place] != base.sequence:
-            self._look()
-            base = self._base
-        now_s = time()
-        is_plain = "HTTP_CACHE_CONTROL" not in environ and "HTTP_PRAGMA" not in environ
-        flags = base.record.flags
-        if flags & _VARIES:
-            held = self._variant(environ)
-            flags = held.record.flags
-        else:
-            held = base
-        self._live.is_lasting = is_plain and is_lasting(held, now_s)
-        if not is_plain or now_s * 1000 >= held.record.fresh_ms or flags & _NO_CACHE:
-            self._judge(held, environ, now_s)
-        if flags & _NEGATIVE:
-            raise NotFound("its origin does not have it")
-        if "HTTP_IF_NONE_MATCH" in environ or "HTTP_IF_MATCH" in environ or "HTTP_IF_RANGE" in environ:
-            held.translate(environ)
-        if held is not base:
-            self._live.index.visited[held.place] = 1
-            return held.told(_HIT, int(now_s * 1000))
-        # PERF: age and visited byte change once a second, and are not made for each request.
-        if int(now_s) != self._second or self._told is None:
-            self._second = int(now_s)
-            self._live.index.visited[held.place] = 1
-            self._told = held.told(_HIT, int(now_s * 1000))
-        return self._told
-
-    def _look(self) -> None:
-        self._variants.clear()
-        self._told = None
-        held = self._live.filled.hold(self._key, key_id(self._key))
-        if held is None:
-            raise Miss(self._key, "cold")
-        self._base = held
-
-    def _variant(self, environ: Environ) -> Held:
-        variant = variant_of(self._base.metadata.vary, self._live.request_fields(environ))
-        held = self._variants.get(variant)
-        if held is not None and self._sequences[held.place] == held.sequence:
-            return held
-        held = self._live.filled.hold(self._key, key_id(self._key, variant))
-        if held is None or held.record.flags & _VARIES:
-            raise Miss(self._key, "cold")
-        if len(self._variants) >= _MAX_VARIANTS:
-            self._variants.clear()
-        self._variants[variant] = held
-        return held
-
-    def _judge(self, held: Held, environ: Environ, now_s: float) -> None:
-        """Raise Miss if a stored response may not be used; see to it that a stale one is fetched again."""
-        found = judge(held, cache_control_of(environ), int(now_s * 1000))
-        if found is Verdict.FRESH:
-            return
-        if found is not Verdict.STALE_REVALIDATE_IN_BACKGROUND:
-            raise Miss(self._key, "stale" if now_s * 1000 >= held.record.fresh_ms else "bypass")
-        if now_s - self._asked_s >= _REVALIDATE_EVERY_S or now_s < self._asked_s:
-            self._asked_s = now_s
-            self._live.revalidate(self._key, environ, guard.arrived())
-
-
-_MAX_VARIANTS = 32  # of one path, prepared at once
-
-
-class Replayed:
-    """What a replayed request is given: the answer that it has waited for, or why there is none."""
-
-    __slots__ = ("_live", "_path_info", "_result")
-
-    kind = FETCHED
-
-    def __init__(self, live: Live, path_info: str, result: Result) -> None:
-        self._live = live
-        self._path_info = path_info
-        self._result = result
-
-    def pick(self, environ: dict[str, Any]) -> Prepared:
-        """Return the answer, however fresh it is: it was fetched, or confirmed, for this request.
-
-        Raises:
-            Refused: there is none.
-            NotFound: its origin does not have it.
-            Miss: it has gone again since.
-        """
-        done, _, rounds = self._result
-        if done.outcome is Outcome.REFUSED:
-            raise Refused(done.reason, retry_after_s=done.retry_after_s)
-        key = asset_key(self._path_info)
-        try:
-            held = self._live.filled.hold(key, done.key_id)
-        except Miss as miss:
-            raise Miss(key, miss.cause, rounds) from miss
-        if held is None:
-            raise Miss(key, "cold", rounds)
-        if held.record.flags & _NEGATIVE:
-            raise NotFound("its origin does not have it")
-        held.translate(environ)
-        return held.told(_TOLD[done.outcome], int(time() * 1000))
-
-
-def is_lasting(held: Held, now_s: float) -> bool:
-    """Return whether a stored response is fresh for longer than its answer is repeated."""
-    no_cache = held.record.flags & _ASKS_FIRST
-    return not no_cache and (now_s + REPEATED_S) * 1000 < held.record.fresh_ms
-
-
-def judge(held: Held, control: str, now_ms: int) -> Verdict:
-    """Return what is to be done with a stored response for a request's Cache-Control."""
-    record = held.record
-    return verdict(
-        stored_ms=record.stored_ms,
-        age_s=record.age_s,
-        fresh_ms=record.fresh_ms,
-        swr_ms=record.swr_ms,
-        now_ms=now_ms,
-        must_revalidate=bool(record.flags & Flag.MUST_REVALIDATE),
-        no_cache=bool(record.flags & _NO_CACHE),
-        has_validator=not held.metadata.known.is_empty,
-        request_cache_control=control,
-    )
-
-
-def cache_control_of(environ: Environ) -> str:
-    """Return a request's Cache-Control; Pragma stands in for it. Source: RFC 9111 section 5.4."""
-    control: str | None = environ.get("HTTP_CACHE_CONTROL")
-    if control is None:
-        return "no-cache" if "no-cache" in environ.get("HTTP_PRAGMA", "").lower() else ""
-    return control[:_MAX_FIELD]
