@@ -34,7 +34,7 @@ def app(environ, start_response):
     if environ["PATH_INFO"] == "/end":
         os._exit(0)
     if mode == "repeated":
-        guard.remember(0, "", None)
+        guard.remember(0, "", None, 0)
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
     return b"hello"
 if mode != "bare":

@@ -228,7 +228,7 @@ class Inside:
             _raised(guard.arrived),
             _raised(guard.pressure),
             _raised(guard.replay_of),
-            _raised(lambda: guard.remember(0, "", None)),
+            _raised(lambda: guard.remember(0, "", None, 0)),
             _raised(lambda: guard.send_memory(b"")),
             _raised(lambda: guard.File(os.open(os.devnull, os.O_RDONLY), 0, 0, 0).send(0, 0)),
         ]
@@ -239,7 +239,7 @@ class Inside:
         answer = getattr(self, f"answer_{environ['PATH_INFO'].strip('/')}")
         if "remember" in query:
             made_from = self._file(query) if "from" in query else None
-            guard.remember(int(query["remember"]), '"tag"', made_from)
+            guard.remember(int(query["remember"]), '"tag"', made_from, float(query.get("for", 0)))
         return answer(query, environ, start_response)
 
     def answer_text(self, query: Query, environ: dict[str, Any], start_response: StartResponse) -> bytes:
@@ -272,7 +272,9 @@ class Inside:
     def answer_pressed(self, query: Query, environ: dict[str, Any], start_response: StartResponse) -> bytes:
         """Answer with what speaks against the request, after keeping everybody waiting for `ms`."""
         pressed = guard.pressure()
-        time.sleep(int(query.get("ms", 0)) / 1000)
+        until_s = time.monotonic() + int(query.get("ms", 0)) / 1000
+        while time.monotonic() < until_s:
+            pass
         return self.answer_text({"text": str(pressed)}, environ, start_response)
 
     def answer_replay(self, query: Query, environ: dict[str, Any], start_response: StartResponse) -> bytes:

@@ -200,7 +200,7 @@ def repeat(kinds: int, bounds: tuple[float, ...], sample_every: int, /) -> None:
         ValueError: too many of them.
     """
 
-def remember(kind: int, etag: str, file: File | None, /) -> None:
+def remember(kind: int, etag: str, file: File | None, seconds: float, /) -> None:
     """Have the answer to the request being answered given again to the same bytes.
 
     Nothing of it may depend on more than the head of its request, but for Date, X-Corr-ID and the
@@ -213,6 +213,7 @@ def remember(kind: int, etag: str, file: File | None, /) -> None:
         etag: for the samples.
         file: what the answer was made from, where its body is not sent from a `File`; None for nothing
             that can change.
+        seconds: for how long it may be repeated; 0 for as long as it is kept.
 
     Raises:
         RuntimeError: no request is being answered.

@@ -47,6 +47,7 @@ enum conn_phase {
 struct memo {
     unsigned kind;
     struct file *file;             /* held: what the answer was made from; NULL for none */
+    int64_t until_ns;              /* how long it may be repeated; 0: as long as it is kept */
     size_t length;
     char etag[ETAG_BYTES];
     char request[];
@@ -80,6 +81,7 @@ struct conn {
     uint64_t pace_read;            /* of it, what the client had read at pace_ns */
     int64_t pace_ns;               /* when its pace was last judged */
     size_t answer_head_sent;
+    size_t head_rest;              /* of a repeated answer: bytes of its head in `fields`; the rest is body */
     size_t own_length;             /* of the bytes that the application returned; SIZE_MAX: not known */
     struct plan plan;
     struct memo *memo;             /* owned; NULL where the answer is not to be remembered */
@@ -237,11 +239,14 @@ unsigned repeat_kinds(void);
 unsigned repeat_bounds(void);
 struct repeated *repeat_counts(unsigned kind);
 const struct repeat_sample *repeat_samples(size_t *count);
-bool repeat_want(struct conn *c, unsigned kind, const char *etag, size_t etag_length, struct file *file);
+bool repeat_want(struct conn *c, unsigned kind, const char *etag, size_t etag_length, struct file *file,
+                 int64_t for_ns);
 void repeat_want_not(struct conn *c);
 void repeat_remember(struct conn *c, const char *lines, size_t lines_length, const char *body, size_t own);
 enum repeat repeat_try(struct conn *c, const char *in, size_t n, size_t *used);
 void repeat_stop(struct conn *c);
+void repeat_pause(struct conn *c);
+bool repeat_is_enough(unsigned answers);
 void repeat_forget_file(struct file *file);
 void repeat_forget_all(void);
 

@@ -4,15 +4,20 @@
  * least. One that waited longer than `patience` is late. When requests have been late for an
  * interval and no turn between had none, late requests are to be shed, until an interval has
  * passed without any (after RFC 8289: one long wait is a spike, what matters is what stands).
+ * A wait of which this process spent less than half a patience working is others' doing, and no
+ * reason to refuse anybody.
  */
+#define _GNU_SOURCE
 #include "guard.h"
 
 #include <limits.h>
+#include <time.h>
 
 static struct {
     ev_check begin;
     struct conn *last;     /* whose request was looked at last in this turn */
     int64_t began_ns;
+    int64_t cpu_began_ns;  /* of this thread; -1 while nobody is late, as asking costs a system call */
     int64_t waited_ns;     /* the longest wait of a request in this turn; -1 where there was none */
     int64_t least_ns;      /* the least of these over the turns since it was last asked for; -1 for none */
     int64_t late_since_ns; /* when the first of a row of late requests was met; 0 while there is no row */
@@ -21,6 +26,12 @@ static struct {
     unsigned room;
     bool is_shedding;
 } turns = {.waited_ns = -1, .least_ns = -1, .patience_ns = INT64_MAX, .room = UINT_MAX};
+
+static int64_t cpu_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
 
 static void note_late(int64_t now) {
     if (turns.late_since_ns == 0)
@@ -36,6 +47,7 @@ static void turn_begins(struct ev_loop *loop, ev_check *watcher, int events) {
     (void)watcher;
     (void)events;
     turns.began_ns = now_ns();
+    turns.cpu_began_ns = turns.late_since_ns != 0 ? cpu_ns() : -1;
     bool is_in_time = turns.waited_ns >= 0 && turns.waited_ns <= turns.patience_ns;
     if (turns.waited_ns >= 0 && (turns.least_ns < 0 || turns.waited_ns < turns.least_ns))
         turns.least_ns = turns.waited_ns;
@@ -54,12 +66,17 @@ void turns_watch(struct ev_loop *loop) {
     ev_check_start(loop, &turns.begin);
 }
 
+/* Whether the process was kept off its CPU for most of the wait: refusing requests would not help. */
+static bool has_worked_little(void) {
+    return turns.cpu_began_ns >= 0 && cpu_ns() - turns.cpu_began_ns < turns.patience_ns / 2;
+}
+
 static bool is_late(struct conn *c) {
     bool is_behind_itself = c == turns.last; /* pipelined: it has waited for nobody else */
     int64_t waited = turns.began_ns == 0 || is_behind_itself ? 0 : c->since_ns - turns.began_ns;
     if (waited > turns.waited_ns)
         turns.waited_ns = waited;
-    if (waited <= turns.patience_ns)
+    if (waited <= turns.patience_ns || has_worked_little())
         return false;
     note_late(c->since_ns);
     return turns.is_shedding;

@@ -216,7 +216,7 @@ ssize_t guard_read(int fd, void *buffer, size_t size) {
         return nothing_for_bjoern(c);
     if (c->state == CONN_PARKED)
         return c->is_resumed ? replay(c, buffer) : look_at_parked(c);
-    for (;;) {
+    for (unsigned answers = 0;;) {
         const char *in = c->input;
         size_t n = c->input_used, used;
         if (n == 0 || c->is_starved) {
@@ -233,8 +233,11 @@ ssize_t guard_read(int fd, void *buffer, size_t size) {
         if (repeated != REPEAT_NO) {
             if (!keep_rest(c, in, n, used) || repeated == REPEAT_ENDS)
                 return 0;
-            if (repeated == REPEAT_DONE && c->input_used > 0)
+            bool is_more = repeated == REPEAT_DONE && c->input_used > 0;
+            if (is_more && !repeat_is_enough(++answers))
                 continue;
+            if (is_more)
+                repeat_pause(c);
             return nothing_for_bjoern(c);
         }
         enum verdict verdict = advance(c, in, n, &used);

@@ -25,7 +25,9 @@
 #define BUCKETS 32768              /* a power of two */
 #define REMEMBERED_BYTES (24 << 20)
 #define OWN_BODY_BYTES (64 * 1024) /* of a body that is not a file's */
+#define CHAIN 8                    /* answers in a bucket */
 #define SAMPLES 256
+#define ANSWERS_A_TURN 64          /* of one connection that pipelines, before others get their turn */
 #define WHOLE_BYTES 4096           /* input up to here may be one head; more is many, in a pipeline */
 
 struct answer {
@@ -36,6 +38,7 @@ struct answer {
     off_t offset;
     uint64_t body_length;
     uint64_t hash;
+    int64_t until_ns;              /* from then on the application is asked again; 0: never */
     size_t bytes;                  /* of memory */
     size_t request_length, lines_length;
     unsigned kind;
@@ -91,7 +94,8 @@ const struct repeat_sample *repeat_samples(size_t *count) {
     return memory.samples;
 }
 
-/* Seeded, so that no client can choose heads that meet in one bucket. PERF: eight bytes a step. */
+/* Seeded, so that no client knows which bucket another's heads are in. It can make its own heads meet,
+ * which costs it their places (`thin_out`) and nobody anything. PERF: eight bytes a step. */
 static uint64_t hash_of(const char *bytes, size_t length) {
     uint64_t hash = memory.seed ^ length, word;
     size_t at = 0;
@@ -157,6 +161,16 @@ static void forget_least_used(void) {
     forget(answer);
 }
 
+/* A bucket keeps few, so that heads which meet in one cost nobody a walk: the oldest goes. */
+static void thin_out(struct answer **bucket) {
+    size_t length = 0;
+    struct answer *last = *bucket;
+    for (struct answer *each = *bucket; each != NULL; each = each->next, length++)
+        last = each;
+    if (length >= CHAIN)
+        forget(last);
+}
+
 static void keep(struct answer *answer, struct file *file) {
     struct answer *same = find(answer->text, answer->request_length);
     if (same != NULL)
@@ -164,6 +178,7 @@ static void keep(struct answer *answer, struct file *file) {
     while (memory.bytes + answer->bytes > REMEMBERED_BYTES)
         forget_least_used();
     struct answer **bucket = bucket_of(answer->hash);
+    thin_out(bucket);
     answer->next = *bucket;
     *bucket = answer;
     answer->older = memory.newest;
@@ -181,14 +196,16 @@ static void keep(struct answer *answer, struct file *file) {
 }
 
 /* The application wants its answer to this request repeated. */
-bool repeat_want(struct conn *c, unsigned kind, const char *etag, size_t etag_length, struct file *file) {
+bool repeat_want(struct conn *c, unsigned kind, const char *etag, size_t etag_length, struct file *file,
+                 int64_t for_ns) {
     if (kind >= memory.kinds || guard.raw_length == 0 || c->wants_close || c->is_head_request ||
         etag_length >= ETAG_BYTES)
         return true;
     struct memo *memo = malloc(sizeof *memo + guard.raw_length);
     if (memo == NULL)
         return false;
-    *memo = (struct memo){.kind = kind, .file = file == NULL ? NULL : file_hold(file), .length = guard.raw_length};
+    *memo = (struct memo){.kind = kind, .file = file == NULL ? NULL : file_hold(file), .length = guard.raw_length,
+                          .until_ns = for_ns == 0 ? 0 : c->since_ns + for_ns};
     memcpy(memo->etag, etag, etag_length);
     memcpy(memo->request, guard.raw, guard.raw_length);
     repeat_want_not(c);
@@ -231,7 +248,7 @@ void repeat_remember(struct conn *c, const char *lines, size_t lines_length, con
     bool is_worth_it = own <= OWN_BODY_BYTES && (file == NULL || !file->is_retired);
     struct answer *answer = is_worth_it ? malloc(sizeof *answer + most) : NULL;
     if (answer != NULL) {
-        *answer = (struct answer){.kind = memo->kind, .request_length = memo->length,
+        *answer = (struct answer){.kind = memo->kind, .until_ns = memo->until_ns, .request_length = memo->length,
                                   .hash = hash_of(memo->request, memo->length), .has_body = own > 0,
                                   .body_length = own, .bytes = sizeof *answer + most};
         memcpy(answer->etag, memo->etag, sizeof answer->etag);
@@ -322,14 +339,17 @@ static enum repeat finish(struct conn *c, bool is_sent) {
     return c->is_ending ? REPEAT_ENDS : REPEAT_DONE;
 }
 
-/* Send what is left: of the head, which stands in `fields`, and of the planned body. */
+/* Send what is left: of the head (and of a body that is not planned), which stands in `fields`, and of the plan. */
 static enum repeat go_on(struct conn *c) {
     while (c->fields_length > c->answer_head_sent) {
         ssize_t sent = send(fd_of(c), c->fields + c->answer_head_sent, c->fields_length - c->answer_head_sent,
                             MSG_NOSIGNAL | (c->plan.left > 0 ? MSG_MORE : 0));
         if (sent < 0)
             return errno == EAGAIN ? wait(c) : finish(c, false);
+        size_t of_head = c->answer_head_sent < c->head_rest ? c->head_rest - c->answer_head_sent : 0;
         c->answer_head_sent += (size_t)sent;
+        if ((size_t)sent > of_head)
+            account(c, (size_t)sent - of_head);
     }
     enum sending sending = plan_send(c);
     return sending == SENDING_WAITS ? wait(c) : finish(c, sending == SENDING_DONE);
@@ -347,8 +367,8 @@ static void on_writable(struct ev_loop *loop, ev_io *watcher, int events) {
         ev_feed_event(c->loop, c->watcher, EV_READ);
 }
 
-/* Keep what the socket did not take of a head; `parts` are its pieces and `sent` what went of them. */
-static bool keep_head_rest(struct conn *c, const struct iovec *parts, size_t count, size_t sent) {
+/* Keep what the socket did not take of a head, and of a body in one of the `parts`; `sent` went of them. */
+static bool keep_rest(struct conn *c, const struct iovec *parts, size_t count, size_t head_length, size_t sent) {
     size_t length = 0;
     for (size_t k = 0; k < count; k++)
         length += parts[k].iov_len;
@@ -357,6 +377,7 @@ static bool keep_head_rest(struct conn *c, const struct iovec *parts, size_t cou
         return false;
     c->fields = rest;
     c->fields_length = length - sent;
+    c->head_rest = sent < head_length ? head_length - sent : 0;
     for (size_t k = 0; k < count; k++) {
         size_t skip = sent < parts[k].iov_len ? sent : parts[k].iov_len;
         memcpy(rest, (char *)parts[k].iov_base + skip, parts[k].iov_len - skip);
@@ -385,8 +406,9 @@ static enum repeat give(struct conn *c, struct answer *answer) {
     char made[192];
     char corr_id[CORR_ID_BYTES];
     struct iovec body;
+    bool is_over = answer->until_ns != 0 && c->since_ns >= answer->until_ns;
     fields_drop(c);
-    if (!plan_body(c, answer, &body)) {
+    if (is_over || !plan_body(c, answer, &body)) {
         forget(answer);
         return REPEAT_NO;
     }
@@ -420,9 +442,18 @@ static enum repeat give(struct conn *c, struct answer *answer) {
         account(c, of_body);
     size_t kept = c->plan.kind == PLAN_NONE ? 3 : 2; /* a body without a plan is kept with the head */
     size_t owed = head_length + (kept == 3 ? body.iov_len : 0);
-    if (taken < owed && !keep_head_rest(c, parts, kept, taken))
+    if (taken < owed && !keep_rest(c, parts, kept, head_length, taken))
         return finish(c, false);
     return go_on(c);
+}
+
+/* Others first; what is left of a pipeline goes on when the socket, which is, is found writable. */
+void repeat_pause(struct conn *c) {
+    (void)wait(c);
+}
+
+bool repeat_is_enough(unsigned answers) {
+    return answers >= ANSWERS_A_TURN;
 }
 
 static struct answer *find_first(const char *in, size_t n, size_t *length) {

@@ -29,16 +29,17 @@ PyObject *guard_remember(PyObject *self, PyObject *const *args, Py_ssize_t count
     struct conn *c = answering();
     if (c == NULL)
         return NULL;
-    if (count != 3 || (args[2] != Py_None && !PyObject_TypeCheck(args[2], &File_Type))) {
-        PyErr_SetString(PyExc_TypeError, "remember takes (kind, etag, File or None)");
+    if (count != 4 || (args[2] != Py_None && !PyObject_TypeCheck(args[2], &File_Type))) {
+        PyErr_SetString(PyExc_TypeError, "remember takes (kind, etag, File or None, seconds)");
         return NULL;
     }
+    double for_s = PyFloat_AsDouble(args[3]);
     long kind = PyLong_AsLong(args[0]);
     const char *etag = PyUnicode_AsUTF8AndSize(args[1], &length);
-    if (etag == NULL || (kind == -1 && PyErr_Occurred()))
+    if (etag == NULL || PyErr_Occurred())
         return NULL;
     struct file *file = args[2] == Py_None ? NULL : file_of(args[2]);
-    if (!repeat_want(c, (unsigned)kind, etag, (size_t)length, file))
+    if (!repeat_want(c, (unsigned)kind, etag, (size_t)length, file, (int64_t)(for_s * 1e9)))
         return PyErr_NoMemory();
     Py_RETURN_NONE;
 }

@@ -39,6 +39,7 @@ from edge_server.worker.assets import Assets
 from edge_server.worker.bodies import Stream
 from edge_server.worker.cache import TwoAgeCache
 from edge_server.worker.live import Live, LiveAssets
+from edge_server.worker.live_answers import REPEATED_S
 from edge_server.worker.prepared import FETCHED, FILLED, PACK, Answer, EmptyTile, Prepared
 from edge_server.worker.refusals import Refusals
 from edge_server.worker.repeats import KINDS
@@ -242,9 +243,9 @@ def bind_hit_path(
             outcome.bytes_out += sent
             if may_repeat and method == "GET" and "HTTP_X_CORR_ID" not in environ:
                 if outcomes is of_packs:
-                    remember(KINDS[PACK, int(status[:3])], etag, source.guarded)
+                    remember(KINDS[PACK, int(status[:3])], etag, source.guarded, 0)
                 elif outcomes is of_filled and live is not None and live.may_repeat():
-                    remember(KINDS[FILLED, int(status[:3])], etag, source.guarded)
+                    remember(KINDS[FILLED, int(status[:3])], etag, source.guarded, REPEATED_S)
         if wants_line(int(status[:3])):
             access_log.request(
                 route=ASSETS,
@@ -282,7 +283,7 @@ def bind_hit_path(
         latency_s = monotonic() - started
         tally.record(ASSETS, method, 204, latency_s, hit="pack")
         if may_repeat and method == "GET" and "HTTP_X_CORR_ID" not in environ:
-            remember(KINDS[PACK, 204], "", None)
+            remember(KINDS[PACK, 204], "", None, 0)
         if wants_line(204):
             access_log.request(
                 route=ASSETS,

@@ -53,6 +53,7 @@ class Live:
         self._is_refused = config.security.amnesia and bool(disk_targets(config))
         # Whether the answer that was picked last stays right for REPEATED_S, whatever is asked meanwhile.
         self.is_lasting = False
+        self.changes_before = 0  # of the index, read before that answer was found to stand
         self._repeated_since: tuple[int, int] | None = None  # changes of the index, second of the wall clock
         self._counts = dict.fromkeys(MISS_CAUSES, 0)
         self._counted = dict(self._counts)
@@ -112,7 +113,7 @@ class Live:
     def may_repeat(self) -> bool:
         """Return whether the guard may repeat the answer that was picked last, until `forget_repeats`."""
         if self.is_lasting and self._repeated_since is None:
-            self._repeated_since = (self.index.changes, int(time()))
+            self._repeated_since = (self.changes_before, int(time()))
         return self.is_lasting
 
     def forget_repeats(self) -> None:

@@ -71,6 +71,7 @@ class LiveAnswer:
             Miss: there is none that may be given without asking the origin.
             NotFound: the origin has said so lately.
         """
+        self._live.changes_before = self._live.index.changes
         base = self._base
         if self._sequences[base.place] != base.sequence:
             self._look()

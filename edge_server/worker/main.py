@@ -96,7 +96,7 @@ def run(brief: Brief) -> int:
     )
     beats = [repeats.fold, refusals.fold, pressure.publish, admission.refresh]
     if live is not None:
-        beats.append(live.fold)
+        beats.insert(0, live.fold)  # it has the guard forget what may be old
     most = _jittered(config.workers.max_requests)
     tick = Tick(row, tally, access_log, lambda: _drain(brief), _leave, most, beats)
     tick.heed_signals()

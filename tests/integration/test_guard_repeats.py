@@ -297,3 +297,56 @@ def test_many_different_requests_take_bounded_memory(app: GuardApp) -> None:
         assert resident() - before < 48 << 20
         assert connection.ask(target("text", text=f"7999-{pad}")).body.startswith(b"7999-")
     assert counts(app)[0] == 1
+
+
+def test_an_answer_is_repeated_for_as_long_as_it_may_be(app: GuardApp) -> None:
+    asked = f"{target('text')}&for=0.5"
+    with Connection(app.place) as connection:
+        for _ in range(3):
+            connection.ask(asked)
+        assert app.do("asked") == 1
+        time.sleep(0.5)
+        connection.ask(asked)
+        assert app.do("asked") == 2
+
+
+def test_one_client_that_pipelines_lets_others_have_their_turn(app: GuardApp) -> None:
+    one = request(target("text"), "GET", {"Host": str(app.place)})
+    with Connection(app.place) as greedy, Connection(app.place) as other:
+        for connection in (greedy, other):
+            connection.ask(target("text"))
+        count = 5000
+        greedy.socket.sendall(one * count)
+        for _ in range(20):
+            assert other.ask(target("text")).body == b"hello"
+        for _ in range(count):
+            assert greedy.read().body == b"hello"
+        assert greedy.unread() == b""
+    assert app.do("asked") < 20, "but for heads that arrived in two pieces"
+
+
+def test_heads_that_meet_in_one_bucket_cost_nobody_a_walk(app: GuardApp) -> None:
+    # Two words of eight bytes that leave the hash as it was, whatever the seed.
+    words = (b"aaaaaaaaaaaaaaaa", b"aaaaaaa\xe1aaaaeaa\xe1")
+    start = b"GET /text?remember=0&text=12345 HTTP/1.1\r\nHost: a\r\nX-Long: "
+    start += b"." * (-len(start) % 8)
+    with Connection(app.place) as connection:
+        for number in range(4000):
+            field = b"".join(words[number >> bit & 1] for bit in range(12))
+            connection.socket.sendall(start + field + b"\r\n\r\n")
+            assert connection.read().body == b"12345"
+        began_s = time.monotonic()
+        app.do("forget_answers")
+        assert time.monotonic() - began_s < 0.5
+
+
+def test_all_of_a_body_that_the_socket_takes_in_pieces_is_counted(app: GuardApp) -> None:
+    with Connection(app.place) as connection:
+        connection.ask(target("memory", length=60_000))
+        before = app.counters()["bytes_out"]
+        with Connection(app.place, receive_buffer=SMALL_BUFFER) as slow:
+            for _ in range(8):
+                slow.send(target("memory", length=60_000))
+            for _ in range(8):
+                assert len(slow.read().body) == 60_000
+        assert app.counters()["bytes_out"] - before == 8 * 60_000

@@ -24,4 +24,4 @@ def test_every_guarantee_on_the_wire_names_tests_that_exist() -> None:
 def test_every_wire_module_proves_something_that_is_guaranteed() -> None:
     text = (ROOT / "docs/HTTP.md").read_text(encoding="utf-8")
     modules = {path.name for path in (ROOT / "tests/integration").glob("test_wire_*.py")}
-    assert modules == {module for module, _ in NAMED.findall(text)}
+    assert modules <= {module for module, _ in NAMED.findall(text)}
