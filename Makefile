@@ -39,6 +39,7 @@ fuzz: ## libFuzzer against the parser of requests (SECONDS=60); what fails is le
 bench: ## compare with nginx on this machine
 	@$(BOOTSTRAP) bench
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.fills
 
 soak: ## a long mixed load (MINUTES=30) that fails if memory, descriptors or threads grow
 	@$(BOOTSTRAP) test

@@ -121,21 +121,14 @@ class Store:
             NoRoom: neither tier or the index takes it; the writer is aborted.
         """
         digest = writer.digest()
-        body = None
         try:
-            body = self._pinned(writer, digest) or self._installed(writer, digest)
-            with self._lock:
-                if self.contents.bodies.get(digest) is not body:
-                    raise NoRoom("its body was damaged before it had a key")
-                return self.contents.put(key_id, record._replace(digest=digest, size=body.size), key)
+            made = self._put_if_held(writer, digest, key_id, record, key)
+            return made or self._put_written(writer, digest, key_id, record, key)
         except NoRoom:
             self._on_event("cas_write", {"status": "error"})
             raise
         finally:
             writer.abort()
-            if body is not None:
-                with self._lock:
-                    self.contents.unpin(digest, body)
 
     def remember(self, key_id: bytes, record: FillRecord, key: str) -> FillRecord:
         """Store a response without a body; return its record.
@@ -259,36 +252,49 @@ class Store:
                 os.close(self._writer_fd)
                 self._writer_fd = None
 
-    def _pinned(self, writer: Writer, digest: bytes) -> Body | None:
-        """Return a body that is held already, pinned, if it can be trusted."""
+    def _put_if_held(
+        self, writer: Writer, digest: bytes, key_id: bytes, record: FillRecord, key: str
+    ) -> FillRecord | None:
+        """Give a key to a body that is held already, if that can be trusted."""
         with self._lock:
             body = self.contents.bodies.get(digest)
             if body is None or not body.is_verified:
                 return None
             if not all(self.contents.tier(number).has(digest, body.size) for number in body.tiers):
                 return None
-            body.pins += 1
             self._on_event("cas_write", {"status": "dedup"})
-            return body
+            return self._put(body, digest, key_id, record, key)
 
-    def _installed(self, writer: Writer, digest: bytes) -> Body:
-        """Give what has been written its name; return the body, pinned."""
+    def _put_written(
+        self, writer: Writer, digest: bytes, key_id: bytes, record: FillRecord, key: str
+    ) -> FillRecord:
+        """Give what has been written its name, and its key."""
         while True:
             writer.finish()
             try:
-                body = self._install(writer, digest)
+                made = self._install(writer, digest, key_id, record, key)
                 break
             except OSError as error:
                 writer.give_up(error)
         with suppress(OSError):
             self.contents.tier(writer.number).sync_names(digest)
         self._on_event("cas_write", {"status": "ok"})
-        return body
+        return made
 
-    def _install(self, writer: Writer, digest: bytes) -> Body:
+    def _install(
+        self, writer: Writer, digest: bytes, key_id: bytes, record: FillRecord, key: str
+    ) -> FillRecord:
+        # PERF: tests/perf/bench_fill.py; threads that store wait for each other once, not four times.
         with self._lock:
             writer.install()
             body = self.contents.add(digest, writer.size, writer.number, is_verified=True)
-            body.pins += 1
             self.contents.retarget(body)
-            return body
+            return self._put(body, digest, key_id, record, key)
+
+    def _put(self, body: Body, digest: bytes, key_id: bytes, record: FillRecord, key: str) -> FillRecord:
+        """Give a body a key, under the lock; it is pinned meanwhile, and goes if it does not get one."""
+        body.pins += 1
+        try:
+            return self.contents.put(key_id, record._replace(digest=digest, size=body.size), key)
+        finally:
+            self.contents.unpin(digest, body)

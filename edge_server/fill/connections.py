@@ -11,6 +11,7 @@ than is left of it, so an origin that trickles gains nothing. Specification: RFC
 
 from __future__ import annotations
 
+import math
 import select
 import socket
 import ssl
@@ -48,6 +49,10 @@ class Connection:
         self.deadline: Deadline | None = None
         self._has_received = False
         self._read_timeout_s = read_timeout_s
+        self._readable = select.poll()
+        self._readable.register(sock, select.POLLIN)
+        if not self.is_tls:
+            sock.setblocking(False)
 
     @property
     def is_tls(self) -> bool:
@@ -63,19 +68,36 @@ class Connection:
         """
         self.deadline = deadline
         self._has_received = False
-        self.sock.settimeout(deadline.left_s())
+        left_s = deadline.left_s()
         try:
-            self.sock.sendall(data)
+            self._send_all(data, left_s)
         except TimeoutError:
             raise FillTimeout("the origin takes no request") from None
         except OSError as error:
             raise Cut(f"sending failed: {error}", is_before_answer=True) from error
 
+    def _send_all(self, data: bytes, left_s: float) -> None:
+        # PERF: tests/perf/bench_fill.py; a socket with a timeout costs each call two system calls more.
+        if not self.is_tls:
+            try:
+                data = data[self.sock.send(data) :]
+            except BlockingIOError:
+                pass
+            if not data:
+                return
+        self.sock.settimeout(left_s)
+        self.sock.sendall(data)
+        if not self.is_tls:
+            self.sock.setblocking(False)
+
     def _receive(self) -> bytes:
         assert self.deadline is not None
-        left_s = self.deadline.left_s()
-        self.sock.settimeout(min(left_s, self._read_timeout_s))
+        wait_s = min(self.deadline.left_s(), self._read_timeout_s)
         try:
+            if self.is_tls:
+                self.sock.settimeout(wait_s)
+            elif not self._readable.poll(math.ceil(1000 * wait_s)):
+                raise TimeoutError
             received = self.sock.recv(_RECEIVE_BYTES)
             self._has_received = True
             return received
@@ -89,9 +111,7 @@ class Connection:
         """Whether the origin has neither ended the idle connection nor said anything unasked."""
         if self.reader.buffer or (isinstance(self.sock, ssl.SSLSocket) and self.sock.pending()):
             return False
-        poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
-        return not poll.poll(0)
+        return not self._readable.poll(0)
 
     def close(self) -> None:
         """Close it. A connection that failed is closed in no other way."""

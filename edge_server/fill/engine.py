@@ -105,7 +105,14 @@ class Engine:
         """Fills that wait for their turn."""
         return self._queue.depth
 
-    def submit(self, request: Request, done: Done, *, is_missing: Callable[[], bool] = lambda: True) -> bool:
+    def submit(
+        self,
+        request: Request,
+        done: Done,
+        *,
+        is_missing: Callable[[], bool] = lambda: True,
+        is_admitted: bool = False,
+    ) -> bool:
         """Fetch what is wanted, or join a fetch of it that is under way.
 
         Args:
@@ -113,6 +120,7 @@ class Engine:
             done: gets the answer, from a thread of the engine.
             is_missing: asked where no fetch is under way, so that one which has just ended, and
                 whose first `done` has stored its answer, is not made again. Must not block.
+            is_admitted: it goes on with a request that was taken already, and is not refused.
 
         Returns:
             False if `is_missing` said no; `done` will then not be called.
@@ -133,7 +141,7 @@ class Engine:
             return False
         if group is not None:
             job.group = group
-            self._start(job, waiter)
+            self._start(job, waiter, is_admitted)
         return True
 
     def close(self) -> None:
@@ -157,10 +165,10 @@ class Engine:
 
         return joined
 
-    def _start(self, job: _Job, waiter: _Waiter) -> None:
+    def _start(self, job: _Job, waiter: _Waiter, is_admitted: bool) -> None:
         """Queue the job of a group that was opened; whoever joined meanwhile shares what happens."""
         try:
-            self._queue.put(job.target.authority, job)
+            self._queue.put(job.target.authority, job, is_admitted=is_admitted)
         except Rejection as rejection:
             others = [other for other, _ in self._groups.close(job.group) if other is not waiter]
             for other in others:
@@ -188,9 +196,9 @@ class Engine:
             except BaseException as error:
                 self._hooks.broke(error)
                 outcome = InternalError(f"the fill engine: {type(error).__name__}")
-            finally:
-                self._queue.done(host)
+            # PERF: tests/perf/bench_fill.py; this thread takes the next job itself, so none is woken for it.
             self._settle(job, outcome)
+            self._queue.done(host)
 
     def _settle(self, job: _Job, outcome: Fetched | Rejection) -> None:
         """Answer the first, then whoever joined until then, then those for whom it is not."""

@@ -76,7 +76,8 @@ def claimed_hash(fields: Sequence[Field]) -> bytes | None:
 def _digests(fields: Sequence[Field], is_part: bool) -> Iterator[tuple[str, bytes]]:
     """Yield each digest of a known algorithm; one that is no base64 yields bytes that match nothing."""
     for name in ("content-digest",) if is_part else ("repr-digest", "content-digest"):
-        for member in (value_of(fields, name) or "").split(","):
+        value = value_of(fields, name)
+        for member in () if value is None else value.split(","):
             match = _BYTE_SEQUENCE.fullmatch(member)
             if match is not None and match[1] in _ALGORITHMS:
                 yield match[1], _decoded(match[2])

@@ -43,8 +43,7 @@ class Target(NamedTuple):
     @property
     def request_target(self) -> str:
         """Path and query as they stand in the request line. Source: RFC 9112 section 3.2.1."""
-        parts = urlsplit(self.url)
-        return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        return "/" + self.url.split("/", 3)[3]
 
 
 class Origins:
@@ -60,6 +59,7 @@ class Origins:
         self._is_http_allowed = fill.insecure_http
         self._mapped = sorted(((o.prefix, o.url) for o in edge.origins), key=lambda o: -len(o[0]))
         self._only = _single_origin(edge)
+        self._bases: dict[str, Target] = {}  # of each mapped URL, once it has been asked for
 
     def target(self, key: str) -> Target:
         """Return where `key` is fetched from.
@@ -116,8 +116,14 @@ class Origins:
 
     def _below(self, url: str, rest: str) -> Target:
         path = quote(rest.lstrip("/"), safe=_PATH_SAFE)
-        parts = urlsplit(f"{url}/{path}" if path else url)
-        return self._checked(parts.scheme, parts.netloc, quote(parts.path or "/", safe=_URL_SAFE))
+        base = self._bases.get(url)
+        if base is None:
+            parts = urlsplit(url)
+            base = self._checked(parts.scheme, parts.netloc, quote(parts.path, safe=_URL_SAFE))
+            self._bases[url] = base
+        if path:
+            return base._replace(url=f"{base.url}/{path}")
+        return base if urlsplit(base.url).path else base._replace(url=f"{base.url}/")
 
     def _checked(self, scheme: str, authority: str, rest: str) -> Target:
         match = _AUTHORITY.fullmatch(authority)

@@ -53,7 +53,9 @@ class FillQueue(Generic[J]):
                 raise Busy("the fill queue is full")
             self._waiting.setdefault(host, deque()).append(job)
             self.depth += 1
-            self._changed.notify()
+            # PERF: tests/perf/bench_fill.py; a thread that finds nothing to do costs a fill two switches.
+            if self._next_host() is not None:
+                self._changed.notify()
 
     def take(self) -> tuple[str, J] | None:
         """Return a host and its next job when there is one that may run; None when the queue is closed."""
@@ -66,13 +68,12 @@ class FillQueue(Generic[J]):
             return None
 
     def done(self, host: str) -> None:
-        """Tell that a job of the host has ended."""
+        """Tell that a job of the host has ended; the thread that did it takes the next one itself."""
         with self._changed:
             self.running -= 1
             self._running[host] -= 1
             if not self._running[host]:
                 del self._running[host]
-            self._changed.notify()
 
     def close(self) -> list[J]:
         """Wake everybody; return the jobs that waited."""

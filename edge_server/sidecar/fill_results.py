@@ -100,14 +100,14 @@ class Results:
 
     def standing(self, ask: Ask) -> Standing:
         """Return what the store has; a damaged body is gone after that."""
-        found_id, variant, _ = self._find(ask)
-        record = self._store.find(found_id)
+        found_id, variant, found = self._find(ask)
+        record = None if found is None else self._store.find(found_id)
         if record is None or record.flags & Flag.VARIES:
             return Standing(found_id, variant, None, None, False)
         metadata = Metadata.unpack(record.meta)
-        found = _verdict(record, metadata, ask.cache_control)
+        judged = _verdict(record, metadata, ask.cache_control)
         known = None if metadata.known.is_empty or record.flags & Flag.NEGATIVE else metadata.known
-        return Standing(found_id, variant, record, known, found is Verdict.FRESH)
+        return Standing(found_id, variant, record, known, judged is Verdict.FRESH)
 
     def has(self, ask: Ask) -> bool:
         """Whether what is asked for can be served as it is, as far as the index tells."""

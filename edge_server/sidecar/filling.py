@@ -52,6 +52,7 @@ class Fetcher(Protocol):
         done: Callable[[Fetched | Rejection], None],
         *,
         is_missing: Callable[[], bool],
+        is_admitted: bool,
     ) -> bool: ...
 
     def close(self) -> None: ...
@@ -211,7 +212,7 @@ class Filling:
             log("defect", "error", detail=repr(error), corr_id=ask.corr_id)
             answer(Done(ask.ticket, Outcome.REFUSED, reason="fill_unavailable"))
 
-    def _fetch(self, ask: Ask, standing: Standing, answer: WarmDone) -> None:
+    def _fetch(self, ask: Ask, standing: Standing, answer: WarmDone, *, is_admitted: bool = False) -> None:
         engine = self._engine
         assert engine is not None
         request = Request(
@@ -229,7 +230,7 @@ class Filling:
             try:
                 done = self._results.settle(ask, standing, fetched)
                 if done is None:  # what was revalidated has gone meanwhile
-                    self._fetch(ask, standing.without_known(), answer)
+                    self._fetch(ask, standing.without_known(), answer, is_admitted=True)
                     return
             except Rejection as refusal:
                 done = refused(ask, refusal)
@@ -242,7 +243,10 @@ class Filling:
             answer(done)
 
         try:
-            if not engine.submit(request, finish, is_missing=lambda: not self._results.has(ask)):
+            is_taken = engine.submit(
+                request, finish, is_missing=lambda: not self._results.has(ask), is_admitted=is_admitted
+            )
+            if not is_taken:
                 answer(Done(ask.ticket, Outcome.STORED, self._results.standing(ask).key_id))
         except Busy as busy:
             metrics().edge_queue_dropped_total.labels(FILL).inc()

@@ -392,3 +392,24 @@ def test_in_a_storm_of_failures_every_request_is_answered_once_and_with_its_own_
         assert answer.digest == blake3(key.encode() * 100).digest()
     left = {id(sink) for sink in asked.sinks if not sink.is_aborted}
     assert left == {id(answer.sink) for _, answer in filled}
+
+
+def test_a_fill_that_goes_on_with_a_request_is_not_refused_by_a_full_queue() -> None:
+    again: list[Fetched | Rejection | str] = []
+    with (
+        scripted(says(ok(b"body"))) as origin,
+        asking(origin.port, concurrency=1, per_host=1, queue=0) as asked,
+    ):
+        request = Request("a", {}, "", False, time.monotonic() + 5, "test")
+
+        def go_on(_: object) -> None:
+            try:
+                asked.engine.submit(request._replace(key="b"), again.append)
+            except Busy:
+                again.append("busy")
+            asked.engine.submit(request._replace(key="c"), again.append, is_admitted=True)
+
+        asked.engine.submit(request, go_on)
+        eventually(lambda: len(again) == 2, within=5)
+    assert again[0] == "busy"
+    assert isinstance(again[1], Fetched)
