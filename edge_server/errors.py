@@ -200,6 +200,10 @@ class TooLarge(IntegrityError):
     """An object over `fill.max_object_bytes`; it was not fetched to its end."""
 
 
+class AnotherVersion(IntegrityError):
+    """A part of an object that is not the one which the parts before it are of."""
+
+
 class FillTimeout(Rejection):
     """The budget of the request was over before the origin had answered."""
 

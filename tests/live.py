@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 import trustme
 
-from tests.origins import ScriptedOrigin, ok, scripted
+from tests.origins import Script, ScriptedOrigin, ok, scripted
 from tests.servers import Server
 from tests.wire import Answer, ask
 
@@ -29,6 +30,7 @@ class Origin:
 
     Attributes:
         answers: by path; what is not there is a 404.
+        streamed: scripts by path, for what is too large to be made at once.
         asked: how often each path was asked for.
         release: held answers (`hold`) go out when it is set.
         heads: heads of all requests.
@@ -40,6 +42,7 @@ class Origin:
         self.release = threading.Event()
         self.asked: Counter[str] = Counter()
         self.heads: list[bytes] = []
+        self.streamed: dict[str, Script] = {}
         self.default: Callable[[str], bytes] | None = None
         self.server: ScriptedOrigin
         self._lock = threading.Lock()
@@ -55,6 +58,9 @@ class Origin:
             self.heads.append(head)
         if path in self.held or "*" in self.held:
             self.release.wait(30)
+        if path in self.streamed:
+            self.streamed[path](sock, head)
+            return
         answer = self.answers.get(path)
         if answer is None:
             absent = ok(b"no", status="404 Not Found")
@@ -110,3 +116,11 @@ def flags(origin: Origin, authority: Authority, **settings: object) -> list[str]
         **settings,
     }
     return [word for name, value in given.items() for word in ("--set", f"{name.replace('__', '.')}={value}")]
+
+
+def post(server: Server, target: str) -> bytes:
+    """Return the body of a POST on the admin plane that must succeed."""
+    request = urllib.request.Request(f"http://{server.admin}{target}", method="POST")
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        body: bytes = answer.read()
+    return body

@@ -222,7 +222,7 @@ class Contents:
         if self.disk is None or record.flags & Flag.PASSED:
             return False
         if record.digest == NO_DIGEST:
-            return bool(record.flags & Flag.VARIES)
+            return bool(record.flags & (Flag.VARIES | Flag.LARGE))
         body = self.bodies.get(record.digest)
         return record.tier == DISK if body is None else DISK in body.tiers
 

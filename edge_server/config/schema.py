@@ -196,7 +196,10 @@ class Fill:
     per_host: Annotated[Whole, about("fetches at once from one host", ge=1)] = 16
     connect_timeout: Annotated[Duration, about("how long connecting may take", gt=0)] = 2.0
     read_timeout: Annotated[Duration, about("how long an origin may stay silent", gt=0)] = 5.0
-    max_object_bytes: Annotated[Size, about("largest object that is fetched", gt=0)] = 64 * MIB
+    max_object_bytes: Annotated[
+        Size,
+        about("largest object that is fetched whole; of a larger one, what ranges may take at once", gt=0),
+    ] = 64 * MIB
     hedge_after: Annotated[
         Duration, about("a second attempt when the first is slower than this; 0 is off")
     ] = 0.0

@@ -1,4 +1,7 @@
-"""Blocks: part of an object that is too large to be fetched whole, and the proof that it is that part.
+"""Blocks: parts of an object that is too large to be fetched whole, and the proof that they are those parts.
+
+What is known of the object stands in the store under LARGE, and each block under a variant of its own, which
+names the version that it is of: blocks of two versions cannot meet in one answer.
 
 Specification: RFC 9110 sections 8.6, 13.1.5, 14.2, 14.4 and 15.3.7. Does no I/O and knows no process.
 """
@@ -9,10 +12,15 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from edge_server.errors import IntegrityError
+from edge_server.errors import AnotherVersion, IntegrityError
 from edge_server.fill.fields import Field, single, value_of
+from edge_server.http.ranges import parse_range, parse_ranges
 
 Block = tuple[int, int]
+
+BLOCK_BYTES = 1 << 20
+PROBE: Block = (0, 1)  # tells how large an object is, and of which version
+LARGE = "\0large"  # no variant of `vary.variant_of` has a NUL
 
 # RFC 9110 section 14.4: Content-Range = range-unit SP ( first-pos "-" last-pos "/" complete-length )
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})", re.IGNORECASE | re.ASCII)
@@ -24,6 +32,39 @@ class Part(NamedTuple):
     start: int
     stop: int
     total: int
+
+
+def variant_of_block(etag: str, block: Block) -> str:
+    """Return the variant under which a block of a version stands."""
+    return f"\0block {block[0]} {etag}"
+
+
+def spans_of(value: str, total: int, *, is_multi: bool) -> list[Block] | None:
+    """Return the bytes that a Range field asks for; None where it is ignored.
+
+    Args:
+        total: bytes of the object.
+        is_multi: whether it may name several ranges, as `http.enable_multi_range` says.
+
+    Raises:
+        RangeNotSatisfiable: as `http.ranges.parse_range`.
+    """
+    if is_multi:
+        return parse_ranges(value, total)
+    span = parse_range(value, total)
+    return None if span is None else [span]
+
+
+def blocks_of(spans: Sequence[Block], total: int, max_bytes: int) -> list[Block]:
+    """Return the blocks that hold some spans, in order; none if those are over `max_bytes` together."""
+    if sum(stop - start for start, stop in spans) > max_bytes:
+        return []
+    numbers = {
+        number
+        for start, stop in spans
+        for number in range(start // BLOCK_BYTES, (stop - 1) // BLOCK_BYTES + 1)
+    }
+    return [(number * BLOCK_BYTES, min((number + 1) * BLOCK_BYTES, total)) for number in sorted(numbers)]
 
 
 def range_of(block: Block) -> str:
@@ -58,8 +99,11 @@ def check_part(fields: Sequence[Field], block: Block, length: int | None, etag: 
         etag: the tag of the object that the other blocks are of, if it is known.
 
     Raises:
-        IntegrityError: it is another part, of another object, of another length, or coded.
+        AnotherVersion: it is of another object.
+        IntegrityError: it is another part, of another length, or coded.
     """
+    if etag is not None and single(fields, "etag") != etag:
+        raise AnotherVersion("a part of another version")
     part = part_of(fields)
     start, stop = block
     if (part.start, part.stop) != (start, min(stop, part.total)):
@@ -68,6 +112,4 @@ def check_part(fields: Sequence[Field], block: Block, length: int | None, etag: 
         raise IntegrityError("a partial answer longer or shorter than its part")
     if (value_of(fields, "content-encoding") or "identity").lower() != "identity":
         raise IntegrityError("a partial answer with a content coding")
-    if etag is not None and single(fields, "etag") != etag:
-        raise IntegrityError("a part of another version")
     return part

@@ -210,6 +210,7 @@ def _request(target: Target, wanted: Wanted) -> bytes:
     ]
     if wanted.block is not None:
         lines.append(f"Range: {range_of(wanted.block)}")
+        lines += [f"If-Range: {known.etag}"] if known is not None and known.etag is not None else []
     elif known is not None:
         lines += [f"If-None-Match: {known.etag}"] if known.etag is not None else []
         lines += [f"If-Modified-Since: {known.modified}"] if known.modified is not None else []

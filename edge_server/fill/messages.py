@@ -50,6 +50,7 @@ class Ask(NamedTuple):
         has_authorization: whether the request had such a field.
         deadline_s: CLOCK_MONOTONIC until when an answer is of use.
         corr_id: of the first request that waits.
+        range: value of its Range field, where it is to be answered with 206; or nothing.
     """
 
     ticket: int
@@ -60,6 +61,7 @@ class Ask(NamedTuple):
     has_authorization: bool
     deadline_s: float
     corr_id: str
+    range: str = ""
 
     def pack(self) -> bytes:
         """Return the packet.
@@ -76,7 +78,7 @@ class Ask(NamedTuple):
         Raises:
             MessageInvalid: it is no such packet.
         """
-        ticket, kind, key, fields, control, has_authorization, deadline_s, corr_id = _list(packet, 8)
+        ticket, kind, key, fields, control, has_authorization, deadline_s, corr_id, wanted = _list(packet, 9)
         try:
             return cls(
                 int(ticket),
@@ -87,6 +89,7 @@ class Ask(NamedTuple):
                 bool(has_authorization),
                 float(deadline_s),
                 str(corr_id),
+                str(wanted),
             )
         except (ValueError, TypeError, AttributeError) as error:
             raise MessageInvalid(f"no Ask: {error}") from error

@@ -29,6 +29,7 @@ class Metadata(NamedTuple):
         vary: the request fields that select it, in lower case.
         coding: its Content-Encoding; nothing for none.
         fields: its other end-to-end fields.
+        total: bytes of an object that is held in blocks; 0 for any other.
     """
 
     media_type: str
@@ -37,6 +38,7 @@ class Metadata(NamedTuple):
     vary: tuple[str, ...]
     coding: str
     fields: tuple[Field, ...]
+    total: int = 0
 
     @classmethod
     def of(cls, fields: Sequence[Field], known: Known, vary: Sequence[str]) -> Metadata:
@@ -76,6 +78,7 @@ class Metadata(NamedTuple):
             "vary": self.vary,
             "coding": self.coding,
             "fields": fields,
+            "total": self.total,
         }
         return _encode({name: value for name, value in told.items() if value}).encode()
 
@@ -90,6 +93,7 @@ class Metadata(NamedTuple):
             tuple(told.get("vary", ())),
             told.get("coding", ""),
             tuple((name, value) for name, value in told.get("fields", ())),
+            told.get("total", 0),
         )
 
     def end_to_end(self) -> list[Field]:

@@ -42,6 +42,7 @@ class Flag(IntFlag):
     NO_CACHE = 8
     PASSED = 16  # may not be stored, and is kept for those who wait for it only
     UNVERIFIED = 32  # its body was written by an earlier instance, and nobody has hashed it since
+    LARGE = 64  # no body: an object that is held in blocks, which have records of their own
 
 
 class FillRecord(NamedTuple):

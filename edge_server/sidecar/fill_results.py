@@ -105,7 +105,7 @@ class Results:
         if record is None or record.flags & Flag.VARIES:
             return Standing(found_id, variant, None, None, False)
         metadata = Metadata.unpack(record.meta)
-        judged = _verdict(record, metadata, ask.cache_control)
+        judged = verdict_of(record, metadata, ask.cache_control)
         known = None if metadata.known.is_empty or record.flags & Flag.NEGATIVE else metadata.known
         return Standing(found_id, variant, record, known, judged is Verdict.FRESH)
 
@@ -114,7 +114,7 @@ class Results:
         _, _, record = self._find(ask)
         if record is None or record.flags & (Flag.VARIES | Flag.UNVERIFIED):
             return False
-        return _verdict(record, Metadata.unpack(record.meta), ask.cache_control) is Verdict.FRESH
+        return verdict_of(record, Metadata.unpack(record.meta), ask.cache_control) is Verdict.FRESH
 
     def settle(self, ask: Ask, standing: Standing, fetched: Fetched | Rejection) -> Done | None:
         """Store what was fetched; return what to tell, or None if it must be fetched once more, whole.
@@ -162,7 +162,7 @@ class Results:
         if not planned.may_store:
             return self._pass(planned, fetched)
         found_id = key_id(ask.key, planned.variant)
-        self._store.commit(_writer(fetched), found_id, _record(planned, fetched.status), ask.key)
+        self._store.commit(writer_of(fetched), found_id, record_of(planned, fetched.status), ask.key)
         if planned.names:
             self._store.remember(key_id(ask.key), _varying(planned), ask.key)
         self._tell(ask, fetched, planned)
@@ -175,7 +175,7 @@ class Results:
         stored = Metadata.unpack(record.meta)
         fields = merged(stored.end_to_end(), standing.known, fetched.fields)
         planned = self._plan(record.status, fields, fetched, ask)
-        made = _record(planned, record.status)
+        made = record_of(planned, record.status)
         if not planned.may_store or planned.names != stored.vary:
             return None  # it may not be kept as it is: fetched again, and then passed on
         changes = made._asdict()
@@ -188,15 +188,15 @@ class Results:
 
     def _pass(self, planned: Plan, fetched: Fetched) -> Settled:
         one_time = secrets.token_bytes(KEY_ID_BYTES)
-        record = _record(planned, fetched.status)
+        record = record_of(planned, fetched.status)
         record = record._replace(flags=record.flags | Flag.PASSED)
-        self._store.commit(_writer(fetched), one_time, record, "")
+        self._store.commit(writer_of(fetched), one_time, record, "")
         self._passed.append((monotonic() + self._kept_s, one_time))
         return Outcome.PASSED, one_time, ""
 
     def _remember_absence(self, planned: Plan, fetched: Fetched, ask: Ask) -> Settled:
         found_id = key_id(ask.key)
-        record = _record(planned, fetched.status)._replace(flags=Flag.NEGATIVE, meta=b"")
+        record = record_of(planned, fetched.status)._replace(flags=Flag.NEGATIVE, meta=b"")
         self._store.remember(found_id, record, ask.key)
         return Outcome.REFUSED, b"", NotFound.reason
 
@@ -255,12 +255,14 @@ class Results:
         )
 
 
-def _writer(fetched: Fetched) -> Writer:
+def writer_of(fetched: Fetched) -> Writer:
+    """Return the writer of a body that was fetched, for `Store.commit`."""
     assert isinstance(fetched.sink, StoreSink)
     return fetched.sink.writer
 
 
-def _record(planned: Plan, status: int) -> FillRecord:
+def record_of(planned: Plan, status: int) -> FillRecord:
+    """Return the record of what is planned; `Store.commit` adds the body."""
     flags = Flag(0)
     if planned.must_revalidate:
         flags |= Flag.MUST_REVALIDATE
@@ -285,10 +287,11 @@ def _record(planned: Plan, status: int) -> FillRecord:
 def _varying(planned: Plan) -> FillRecord:
     """Return the record that says by which fields the responses of a key are told apart."""
     meta = Metadata.of([], Known(None, None), planned.names).pack(META_MAX)
-    return _record(planned, 0)._replace(flags=Flag.VARIES, meta=meta)
+    return record_of(planned, 0)._replace(flags=Flag.VARIES, meta=meta)
 
 
-def _verdict(record: FillRecord, metadata: Metadata, cache_control: str) -> Verdict:
+def verdict_of(record: FillRecord, metadata: Metadata, cache_control: str) -> Verdict:
+    """Return what is to be done with a record for a request's Cache-Control."""
     return verdict(
         stored_ms=record.stored_ms,
         age_s=record.age_s,

@@ -23,12 +23,13 @@ from typing import Any, Protocol
 
 from edge_server.cas.store import Store
 from edge_server.cas.upkeep import Upkeep
-from edge_server.errors import Busy, EdgeError, MessageInvalid, NotFound, Rejection, ResourceError
+from edge_server.errors import Busy, EdgeError, MessageInvalid, NotFound, Rejection, ResourceError, TooLarge
 from edge_server.fill.engine import Fetched, Request
 from edge_server.fill.messages import PACKET_BYTES, Ask, Done, Outcome
 from edge_server.observe.logs import flush, log
 from edge_server.observe.metrics import FILL, metrics
 from edge_server.shm.scoreboard import Field, Row
+from edge_server.sidecar.fill_blocks import BlockFills
 from edge_server.sidecar.fill_results import Results, Standing
 from edge_server.sidecar.outbox import Outbox
 
@@ -52,7 +53,7 @@ class Fetcher(Protocol):
         done: Callable[[Fetched | Rejection], None],
         *,
         is_missing: Callable[[], bool],
-        is_admitted: bool,
+        is_admitted: bool = False,
     ) -> bool: ...
 
     def close(self) -> None: ...
@@ -67,6 +68,7 @@ class Filling:
         store: not adopted yet.
         make_engine: makes the engine; it is given what opens a sink.
         results: turns what was fetched into what is stored.
+        blocks: fetches ranges of what is too large to be fetched whole.
     """
 
     def __init__(
@@ -76,12 +78,14 @@ class Filling:
         store: Store,
         make_engine: Callable[[], Fetcher],
         results: Results,
+        blocks: BlockFills,
     ) -> None:
         self._row = row
         self._channels = channels
         self._store = store
         self._make_engine = make_engine
         self._results = results
+        self._blocks = blocks
         self._outbox = Outbox(channels)
         self._pending: dict[int, str] = {}  # ticket -> identity
         self._lock = threading.Lock()
@@ -192,27 +196,47 @@ class Filling:
 
     def _submit(self, ask: Ask, answer: WarmDone) -> None:
         """Answer an Ask from the store, or have it fetched."""
-        if self._results.is_unverified(ask):
+        if self._results.is_unverified(ask) or self._blocks.knows(ask):
             self._hashers.submit(self._look, ask, answer)
         else:
             self._look(ask, answer)
 
-    def _look(self, ask: Ask, answer: WarmDone) -> None:
+    def _look(self, ask: Ask, answer: WarmDone, has_changed: bool = False) -> None:
         try:
             standing = self._results.standing(ask)
             if standing.is_usable and standing.is_absence:
                 answer(Done(ask.ticket, Outcome.REFUSED, reason=NotFound.reason))
             elif standing.is_usable:
                 answer(Done(ask.ticket, Outcome.STORED, standing.key_id))
+            elif self._blocks.knows(ask):
+                self._fetch_blocks(ask, answer, has_changed)
             else:
-                self._fetch(ask, standing, answer)
+                self._fetch(ask, standing, answer, has_changed)
         except Rejection as refusal:
             answer(refused(ask, refusal))
         except Exception as error:
             log("defect", "error", detail=repr(error), corr_id=ask.corr_id)
             answer(Done(ask.ticket, Outcome.REFUSED, reason="fill_unavailable"))
 
-    def _fetch(self, ask: Ask, standing: Standing, answer: WarmDone, *, is_admitted: bool = False) -> None:
+    def _fetch_blocks(self, ask: Ask, answer: WarmDone, has_changed: bool) -> None:
+        """Have ranges fetched; an object that has changed since it was known is looked at anew, once."""
+        assert self._engine is not None
+
+        def finish(done: Done | Rejection) -> None:
+            answer(refused(ask, done) if isinstance(done, Rejection) else done)
+
+        changed = None if has_changed else partial(self._look, ask, answer, True)
+        self._blocks.fetch(ask, self._engine.submit, finish, changed)
+
+    def _fetch(
+        self,
+        ask: Ask,
+        standing: Standing,
+        answer: WarmDone,
+        has_changed: bool = False,
+        *,
+        is_admitted: bool = False,
+    ) -> None:
         engine = self._engine
         assert engine is not None
         request = Request(
@@ -227,10 +251,13 @@ class Filling:
         )
 
         def finish(fetched: Fetched | Rejection) -> None:
+            if isinstance(fetched, TooLarge) and ask.range:
+                self._fetch_blocks(ask, answer, has_changed)
+                return
             try:
                 done = self._results.settle(ask, standing, fetched)
                 if done is None:  # what was revalidated has gone meanwhile
-                    self._fetch(ask, standing.without_known(), answer, is_admitted=True)
+                    self._fetch(ask, standing.without_known(), answer, has_changed, is_admitted=True)
                     return
             except Rejection as refusal:
                 done = refused(ask, refusal)

@@ -31,6 +31,7 @@ from edge_server.sidecar import admin
 from edge_server.sidecar.admin import Plane, make_app
 from edge_server.sidecar.aggregate import Exposition, show_zeros
 from edge_server.sidecar.authorization import Authorization, is_loopback
+from edge_server.sidecar.fill_blocks import BlockFills
 from edge_server.sidecar.fill_results import Results
 from edge_server.sidecar.fill_telemetry import Telemetry
 from edge_server.sidecar.filling import Filling
@@ -78,6 +79,7 @@ def _filling(brief: Brief, row: Row) -> tuple[Filling | None, Stored | None]:
         store,
         lambda: Engine(config, open_sink=opener(store), hooks=Telemetry()),
         results,
+        BlockFills(store, fills.index, config),
     )
     find = brief.catalog.find
     stored = Stored(filling, store, lambda key: find(key.encode()) >= 0, config.ingress.timeout_secs)

@@ -27,7 +27,7 @@ from edge_server.http.headers import ACCEPT_RANGES, SECURITY_FIELDS, Field
 from edge_server.http.preconditions import parse_entity_tags
 from edge_server.packs.reader import SourceFile
 from edge_server.shm.fill_index import FillIndex, FillRecord, Flag
-from edge_server.worker.bodies import FileSpan
+from edge_server.worker.bodies import FileSpan, Source
 from edge_server.worker.files import OpenFile
 from edge_server.worker.prepared import Prepared
 
@@ -151,11 +151,17 @@ class Filled:
             metadata = Metadata.unpack(record.meta)
             if record.flags & (Flag.VARIES | Flag.NEGATIVE):
                 return Held(place, sequence, record, metadata, _nothing())
+            if record.flags & Flag.LARGE:
+                prepared = self._prepared(_Nothing(), metadata.total, "", metadata)
+                return Held(place, sequence, record, metadata, prepared)
             try:
                 file = self._open(record)
             except BodyGone:
                 continue
-            return Held(place, sequence, record, metadata, self._prepared(key, file, record, metadata))
+            tag = f'"b3:{record.digest.hex()}"'
+            etag = tag if self._http.strong_etag else f"W/{tag}"
+            prepared = self._prepared(FilledSpan(file, key), record.size, etag, metadata)
+            return Held(place, sequence, record, metadata, prepared)
         raise Miss(key, "cold")
 
     def _open(self, record: FillRecord) -> OpenFile:
@@ -167,13 +173,11 @@ class Filled:
         source = SourceFile("", status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
         return OpenFile(descriptor, source, may_be_unlinked=True)
 
-    def _prepared(self, key: str, file: OpenFile, record: FillRecord, metadata: Metadata) -> Prepared:
-        tag = f'"b3:{record.digest.hex()}"'
-        etag = tag if self._http.strong_etag else f"W/{tag}"
+    def _prepared(self, source: Source, size: int, etag: str, metadata: Metadata) -> Prepared:
         modified_s = None if metadata.known.modified is None else parse_http_date(metadata.known.modified)
         expires = [field for field in metadata.fields if field[0].lower() == "expires"]
         others = [field for field in metadata.fields if field[0].lower() != "expires"]
-        shared: list[Field] = [("ETag", etag), *expires]
+        shared: list[Field] = [("ETag", etag), *expires] if etag else expires
         if metadata.cache_control is not None:
             shared.append(("Cache-Control", metadata.cache_control))
         elif not expires:
@@ -187,12 +191,12 @@ class Filled:
             own.append(("Content-Encoding", metadata.coding))
         not_modified = _lines([*shared, *_COMMON])
         return Prepared(
-            FilledSpan(file, key),
-            record.size,
+            source,
+            size,
             etag,
             modified_s,
             metadata.media_type,
-            ("Content-Length", str(record.size)),
+            ("Content-Length", str(size)),
             _lines([*own, *others, ACCEPT_RANGES]) + not_modified,
             not_modified,
         )

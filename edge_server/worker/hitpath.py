@@ -36,6 +36,7 @@ from edge_server.observe.metrics import ASSETS
 from edge_server.observe.tally import FAST_S, Outcome, Tally
 from edge_server.worker.admission import EXEMPT, Admission
 from edge_server.worker.assets import Assets
+from edge_server.worker.block_answers import BlockSource
 from edge_server.worker.bodies import Stream
 from edge_server.worker.cache import TwoAgeCache
 from edge_server.worker.live import Live, LiveAssets
@@ -209,7 +210,11 @@ def bind_hit_path(
                             ("Content-Length", str(sent)),
                             ("Content-Range", content_range(start, stop, length)),
                         )
-                        body = source.send(start, stop)
+                        if isinstance(source, BlockSource):
+                            whole = [(b"", start, stop)]
+                            body = stream(source, whole, b"", started, outcomes["GET", status])
+                        else:
+                            body = source.send(start, stop)
                     else:
                         parts = plan(pieces, length, media_type, token_hex(12))
                         sent = parts.length

@@ -24,6 +24,7 @@ from edge_server.http.paths import asset_key
 from edge_server.observe.metrics import MISS_CAUSES, metrics
 from edge_server.shm.fill_index import FillIndex
 from edge_server.worker.assets import Assets
+from edge_server.worker.block_answers import BlockAnswer, Parts, range_wanted
 from edge_server.worker.filled import Filled, fields_of
 from edge_server.worker.live_answers import MAX_FIELD, LiveAnswer, Replayed, cache_control_of
 from edge_server.worker.parking import Parking, Result, Want
@@ -46,6 +47,7 @@ class Live:
         self.index = index
         self.filled = filled
         self.parking = parking
+        self.parts = Parts(index, filled, config)
         self._budget_s = config.ingress.timeout_secs
         self._forward = config.fill.forward_headers
         names = dict.fromkeys((*SELECTING, *(name.lower() for name in self._forward)))
@@ -77,11 +79,21 @@ class Live:
         if miss.rounds >= _MAX_ROUNDS:
             return Refused("fill_unavailable", "evicted again and again")
         fields = self.request_fields(environ)
-        want = Want(miss.key, tuple(fields.items()), control, "HTTP_AUTHORIZATION" in environ)
+        want = Want(
+            miss.key, tuple(fields.items()), control, "HTTP_AUTHORIZATION" in environ, range_wanted(environ)
+        )
 
         def ask(ticket: int, deadline_s: float) -> Ask:
             return Ask(
-                ticket, Kind.FILL, want.key, fields, control, want.has_authorization, deadline_s, corr_id
+                ticket,
+                Kind.FILL,
+                want.key,
+                fields,
+                control,
+                want.has_authorization,
+                deadline_s,
+                corr_id,
+                want.range,
             )
 
         reason = self.parking.park(want, ask, started + self._budget_s, corr_id, miss.rounds)
@@ -149,4 +161,8 @@ class LiveAssets:
         try:
             return self._assets.prepare(path_info)
         except NotFound:
-            return LiveAnswer(self._live, asset_key(path_info))
+            key = asset_key(path_info)
+            try:
+                return LiveAnswer(self._live, key)
+            except Miss:
+                return BlockAnswer(self._live, key)

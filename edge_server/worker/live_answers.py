@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
 # PERF: plain numbers; `int & IntFlag` is a call of Python code, and costs a hit several microseconds.
 _VARIES, _NEGATIVE, _NO_CACHE = int(Flag.VARIES), int(Flag.NEGATIVE), int(Flag.NO_CACHE)
+_LARGE = int(Flag.LARGE)
 _ASKS_FIRST = _NO_CACHE | _NEGATIVE
 
-_HIT = "svc-edge; hit"
+HIT = "svc-edge; hit"
 _TOLD = {
     Outcome.STORED: "svc-edge; fwd=miss; stored",
     Outcome.REVALIDATED: "svc-edge; fwd=stale; fwd-status=304",
@@ -93,12 +94,12 @@ class LiveAnswer:
             held.translate(environ)
         if held is not base:
             self._live.index.visited[held.place] = 1
-            return held.told(_HIT, int(now_s * 1000))
+            return held.told(HIT, int(now_s * 1000))
         # PERF: age and visited byte change once a second, and are not made for each request.
         if int(now_s) != self._second or self._told is None:
             self._second = int(now_s)
             self._live.index.visited[held.place] = 1
-            self._told = held.told(_HIT, int(now_s * 1000))
+            self._told = held.told(HIT, int(now_s * 1000))
         return self._told
 
     def _look(self) -> None:
@@ -166,6 +167,8 @@ class Replayed:
             raise Miss(key, "cold", rounds)
         if held.record.flags & _NEGATIVE:
             raise NotFound("its origin does not have it")
+        if held.record.flags & _LARGE:
+            return self._live.parts.answer(held, key, environ, _TOLD[done.outcome], rounds)
         held.translate(environ)
         return held.told(_TOLD[done.outcome], int(time() * 1000))
 

@@ -39,6 +39,7 @@ class Want(NamedTuple):
     fields: tuple[tuple[str, str], ...]
     cache_control: str
     has_authorization: bool
+    range: str = ""
 
 
 class Result(NamedTuple):

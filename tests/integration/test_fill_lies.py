@@ -418,6 +418,22 @@ def test_a_block_of_a_large_object_is_fetched(
     assert asked.sinks[0].data == BODY[slice(*block)]
     assert f"Range: bytes={block[0]}-{block[1] - 1}".encode() in origin.requests[-1]
     assert b"Accept-Encoding: identity" in origin.requests[-1]
+    assert b"If-Range" not in origin.requests[-1]
+
+
+def test_a_further_block_is_asked_for_of_the_version_that_is_known(origin: ScriptedOrigin, pki: Pki) -> None:
+    origin.script = says(part(100, 199, SIZE, 'ETag: "v1"'))
+    answer, _ = ask(
+        origin,
+        pki,
+        known=Known('"v1"', "Tue, 14 Nov 2023 22:13:20 GMT"),
+        block=(100, 200),
+        max_object_bytes=1000,
+    )
+    assert isinstance(answer, Fetched), answer
+    assert b'\r\nIf-Range: "v1"\r\n' in origin.requests[-1]
+    assert b"If-None-Match" not in origin.requests[-1]
+    assert b"If-Modified-Since" not in origin.requests[-1]
 
 
 @pytest.mark.parametrize(

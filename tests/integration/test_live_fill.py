@@ -6,14 +6,13 @@ import os
 import signal
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.live import Authority, Live, Origin, flags, https_origin
+from tests.live import Authority, Live, Origin, flags, https_origin, post
 from tests.origins import ok
 from tests.scrapes import counts, families, sample
 from tests.servers import Server, eventually, run
@@ -364,14 +363,6 @@ def test_an_operator_warms_and_purges(start: Callable[..., Live], tmp_path: Path
     eventually(lambda: live.get(paths[3])["Cache-Status"] == STORED)  # repeated answers go at the next tick
     assert live.get(paths[4])["Cache-Status"] == HIT
     assert live.origin.asked[f"/{paths[3]}"] == 2
-
-
-def post(server: Server, target: str) -> bytes:
-    """Return the body of a POST on the admin plane that must succeed."""
-    request = urllib.request.Request(f"http://{server.admin}{target}", method="POST")
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        body: bytes = answer.read()
-    return body
 
 
 def test_with_a_disk_tier_a_new_instance_serves_what_the_last_one_filled(

@@ -19,7 +19,8 @@ KNOWN = Known('"v1"', "Tue, 14 Nov 2023 22:13:20 GMT")
 
 def test_it_comes_back_as_it_was() -> None:
     made = Metadata.of(FIELDS, KNOWN, ["accept-encoding"])
-    assert Metadata.unpack(made.pack(1900)) == made
+    for told in (made, made._replace(total=10**10)):
+        assert Metadata.unpack(told.pack(1900)) == told
     assert (made.media_type, made.coding, made.cache_control) == ("font/woff2", "br", "max-age=5")
     assert made.fields == (("X-Ünknown", "kept"), ("Link", "<a>"))
 
