@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_server.cli.admin_address import admin_option, read_status
+from edge_server.config.units import spoken_duration, spoken_size
 from edge_server.errors import ResourceError
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _headline(status: Status) -> Text:
     line = Text.assemble(
         ("ready" if is_ready else "NOT READY", "bold green" if is_ready else "bold red"),
         f"  svc-edge {status.get('version', '?')}, {status.get('mode', '?')}, "
-        f"generation {status.get('generation', '?')}, up {_duration(status.get('uptime_s', 0))}",
+        f"generation {status.get('generation', '?')}, up {spoken_duration(status.get('uptime_s', 0))}",
     )
     for word in ("draining", "stopping", "degraded"):
         if status.get(word):
@@ -183,10 +184,10 @@ def _process(row: Status) -> list[str]:
         "any" if cpu is None else str(cpu),
         f"{row.get('requests', 0):,}",
         str(row.get("inflight", 0)),
-        _size(row.get("bytes_out", 0)),
+        spoken_size(row.get("bytes_out", 0)),
         f"{row.get('loop_lag_ms', 0):.1f} ms",
         f"{row.get('beat_age_ms', 0):,} ms",
-        "" if pss is None else _size(pss),
+        "" if pss is None else spoken_size(pss),
     ]
 
 
@@ -203,22 +204,10 @@ def _packs(packs: Any) -> Table:
     for column in list(table.columns)[2:]:
         column.justify = "right"
     for pack in packs:
-        counts = (f"{pack.get('entries', 0):,}", f"{pack.get('tiles', 0):,}", _size(pack.get("bytes", 0)))
+        counts = (
+            f"{pack.get('entries', 0):,}",
+            f"{pack.get('tiles', 0):,}",
+            spoken_size(pack.get("bytes", 0)),
+        )
         table.add_row(Text(pack.get("name") or "/"), str(pack.get("kind", "?")), *counts)
     return table
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    told = [f"{n} {unit}" for n, unit in ((days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")) if n]
-    return " ".join(told[:2]) or "0 s"

@@ -84,6 +84,24 @@ def format_duration(seconds: float) -> str:
     return f"{milliseconds}ms"
 
 
+def spoken_size(count: float) -> str:
+    """Return a number of bytes for people, e.g. ``1.5 MiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def spoken_duration(seconds: float) -> str:
+    """Return a duration for people, in its two largest units, e.g. ``1 h 5 min``."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
+    return " ".join([f"{number} {unit}" for number, unit in parts if number][:2]) or "0 s"
+
+
 def _quantity(value: object, factors: Mapping[str, float]) -> float:
     """Return `value` in base units; ValueError says what is wrong with it."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Iterable
 from html import escape
 
+from edge_server.config.units import spoken_duration, spoken_size
 from edge_server.sidecar.status import Status
 
 MEDIA_TYPE = "text/html; charset=utf-8"
@@ -84,7 +85,7 @@ def _main(status: Status) -> str:
     addresses = status["addresses"]
     return (
         f"<main><h1>svc-edge {badge} <small>{escape(status['version'])}, {escape(status['mode'])}, "
-        f"generation {status['generation']}, up {_duration(status['uptime_s'])}</small></h1>"
+        f"generation {status['generation']}, up {spoken_duration(status['uptime_s'])}</small></h1>"
         f"{_line('Missing', ', '.join(missing))}{_line('State', _state(status))}"
         f"{_line('Last reload', _last_reload(status['last_reload']))}"
         f"<p>Assets on {escape(addresses['assets'])}, admin on {escape(addresses['admin'])}. "
@@ -124,10 +125,10 @@ def _process(process: Status) -> list[str]:
         "any" if cpu is None else str(cpu),
         f"{process['requests']:,}",
         str(process["inflight"]),
-        size(process["bytes_out"]),
+        spoken_size(process["bytes_out"]),
         f"{process['loop_lag_ms']:.1f} ms",
         f"{process['beat_age_ms']} ms ago",
-        "" if process["pss_bytes"] is None else size(process["pss_bytes"]),
+        "" if process["pss_bytes"] is None else spoken_size(process["pss_bytes"]),
     ]
 
 
@@ -139,7 +140,7 @@ def _pack(pack: Status) -> list[str]:
         f"{pack['entries']:,}",
         f"{pack['tiles']:,}",
         zooms,
-        size(pack["bytes"]),
+        spoken_size(pack["bytes"]),
     ]
 
 
@@ -153,21 +154,3 @@ def _row(tag: str, cells: list[str]) -> str:
     first, second, *others = (escape(cell) for cell in cells)
     told = "".join(f"<{tag}>{cell}</{tag}>" for cell in others)
     return f'<tr><{tag}>{first}</{tag}><{tag} class="t">{second}</{tag}>{told}</tr>'
-
-
-def size(count: float) -> str:
-    """Return a number of bytes for people, e.g. ``1.5 MiB``."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
-    told = [f"{number} {unit}" for number, unit in parts if number][:2]
-    return " ".join(told) or "0 s"

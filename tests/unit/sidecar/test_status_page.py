@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from edge_server.config.units import spoken_size
 from edge_server.shm.scoreboard import Gate
 from edge_server.sidecar import status_page
 
@@ -118,4 +119,4 @@ def test_the_policy_names_the_inline_parts_by_their_hash(kind: str) -> None:
     [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536 << 10, "1.5 MiB"), (2**50, "1024.0 TiB")],
 )
 def test_sizes_are_shown_in_binary_units(count: int, shown: str) -> None:
-    assert status_page.size(count) == shown
+    assert spoken_size(count) == shown
