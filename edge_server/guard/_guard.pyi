@@ -55,7 +55,7 @@ class File:
         """Announce the body of the request being answered: bytes that Python never sees.
 
         The application then gives a Content-Length of `length` to start_response and returns
-        ``b""``. Up to 64 KiB go out with the head; more is sent in pieces, from a warm block
+        ``b""``. Up to 16 KiB go out with the head; more is sent in pieces, from a warm block
         without copying, and else from the file, which is looked at after each read.
 
         Returns:

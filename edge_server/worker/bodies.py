@@ -2,7 +2,7 @@
 
 Process      a worker. A body is read when it is asked for and never kept.
 Memory       at most CHUNK_BYTES of a multipart body at a time for each connection; other bodies
-             above 64 KiB never leave the kernel. While one is hashed or decoded, a block of it
+             of files are sent by the guard, and are no objects here. While one is hashed or decoded, a block of it
              or what the configuration lets decoding take.
 
 Every source has `read` and `send` of ``(start, stop)``, whole representation coordinates,
