@@ -2,8 +2,8 @@
 
 Process      a worker. A body is read when it is asked for and never kept.
 Memory       at most CHUNK_BYTES of a multipart body at a time for each connection; other bodies
-             of files are sent by the guard, and are no objects here. While one is hashed or decoded, a block of it
-             or what the configuration lets decoding take.
+             of files are sent by the guard, and are no objects here. While one is hashed or
+             decoded, a block of it or what the configuration lets decoding take.
 
 Every source has `read` and `send` of ``(start, stop)``, whole representation coordinates,
 half-open. Several ranges go out as a Stream, which bjoern asks for the next chunk whenever
