@@ -86,7 +86,7 @@ class Forking:
             self._leave(None, None)
             self._leave_channels(None, "")
             config = generation.config
-            logs.configure(config.log.format, config.log.level, mode=config.edge.mode)
+            logs.begin(config)
             setproctitle.setproctitle(f"svc-edge: {name}")
             return body()
 

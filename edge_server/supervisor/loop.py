@@ -164,7 +164,7 @@ class Supervisor:
             elif number == signal.SIGHUP:
                 self._reload.ask("SIGHUP")
             elif number == signal.SIGUSR1:
-                log("reload", reason="SIGUSR1: logs go to standard output, there is no file to open again")
+                logs.reopen()
         return False
 
     def _begin_to_stop(self, reason: str) -> None:
@@ -302,7 +302,7 @@ class Supervisor:
     def _serve(self, generation: Generation) -> None:
         """Let the supervisor itself follow the configuration that a reload has ended with."""
         config = generation.config
-        logs.configure(config.log.format, config.log.level, mode=config.edge.mode)
+        logs.begin(config)
         self._drain.file = config.admin.drain_file
         if self._stopping is None:
             self._watch.follow(config.edge)

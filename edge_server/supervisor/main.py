@@ -14,9 +14,10 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+from edge_server.config import checks
 from edge_server.config.schema import Config
 from edge_server.errors import ResourceError
-from edge_server.observe import logs
+from edge_server.observe import log_file, logs
 from edge_server.observe.logs import log
 from edge_server.observe.metrics import COMPONENTS, metrics, name_process
 from edge_server.roles import Roles
@@ -55,7 +56,8 @@ def serve(config: Config, roles: Roles, load: Load, warnings: Sequence[str] = ()
         EdgeError: it cannot start; `exit_code` and text say why.
     """
     began_s = time.monotonic() - process_age_s()
-    logs.configure(config.log.format, config.log.level, mode=config.edge.mode)
+    log_file.check(checks.log_file(config))
+    logs.begin(config)
     with ExitStack() as undo:
         signals = SignalQueue()
         undo.callback(signals.restore)
