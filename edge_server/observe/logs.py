@@ -19,6 +19,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from edge_server.config import checks
 from edge_server.config.schema import Config
@@ -61,7 +62,6 @@ class Log:
         self.pid = os.getpid()
         self._bound = {"pid": self.pid, **bound}
         self._sink = LogSink(descriptor, self._tell_dropped)
-        self._second = (0, "")
 
     def is_on(self, level: str) -> bool:
         """Whether events of this level are logged."""
@@ -87,7 +87,7 @@ class Log:
 
     def _line(self, event: str, level: str, fields: Mapping[str, object]) -> bytes:
         record: dict[str, object] = {
-            "ts": self._timestamp(),
+            "ts": timestamp(),
             "level": level,
             "service": SERVICE,
             "event": event,
@@ -103,14 +103,6 @@ class Log:
 
     def _tell_dropped(self, lines: int) -> bytes:
         return self._line("log_dropped", "warning", {"lines": lines})
-
-    def _timestamp(self) -> str:
-        second, ns = divmod(time.time_ns(), 1_000_000_000)
-        cached, text = self._second
-        if cached != second:
-            text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-            self._second = (second, text)
-        return f"{text}.{ns // 1_000_000:03}Z"
 
 
 OnReject = Callable[[Mapping[str, object]], None]
@@ -267,6 +259,17 @@ def log(event: str, level: str = "info", **fields: object) -> None:
     if current.is_on(level):
         current.write(event, level, fields)
         current.flush()
+
+
+def timestamp() -> str:
+    """Return the time as lines have it: RFC 3339, UTC, milliseconds."""
+    second, ns = divmod(time.time_ns(), 1_000_000_000)
+    return f"{_second_of(second)}.{ns // 1_000_000:03}Z"
+
+
+@lru_cache(maxsize=4)
+def _second_of(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
 def flush() -> None:
