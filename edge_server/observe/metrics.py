@@ -26,6 +26,8 @@ ASSETS, HEALTHZ, READYZ, OTHER = "/edge/assets", "/healthz", "/readyz", "other"
 ROUTES = (ASSETS, HEALTHZ, READYZ, OTHER)
 METHODS = ("GET", "HEAD", "OPTIONS", OTHER)
 COMPONENTS = ("worker", "sidecar")
+AUDIT_KINDS = ("begin", "resume", "fill", "fill_failed", "reject", "dropped")
+SPAN_RESULTS = ("exported", "failed", "dropped")
 ACCEPT = "accept"  # the queue of connections that nobody has taken yet
 FILL = "fill"  # the queue of fetches
 MISS_CAUSES = ("cold", "stale", "bypass")
@@ -200,6 +202,18 @@ DECLARED = (
         (("op", "`live_fill`"),),
     ),
     Declared(
+        "audit_records_total",
+        COUNTER,
+        "Records written to the audit chain.",
+        (("kind", ", ".join(f"`{kind}`" for kind in AUDIT_KINDS)),),
+    ),
+    Declared(
+        "edge_spans_total",
+        COUNTER,
+        "Spans of traces, by what became of them; `failed` ones the collector did not take.",
+        (("result", ", ".join(f"`{result}`" for result in SPAN_RESULTS)),),
+    ),
+    Declared(
         "service_restarts_total",
         COUNTER,
         "Processes that ended without being told to, or were killed as they were stuck.",
@@ -256,6 +270,8 @@ class Metrics:
     edge_bytes_in_total: Counter
     edge_slow_clients_total: Counter
     io_timeouts_total: Counter
+    audit_records_total: Counter
+    edge_spans_total: Counter
     service_restarts_total: Counter
 
     def __init__(self) -> None:

@@ -28,6 +28,7 @@ from edge_server.http.reasons import REASONS
 from edge_server.observe.metrics import (
     ACCEPT,
     ASSETS,
+    AUDIT_KINDS,
     COMPONENTS,
     DECLARED,
     FILL,
@@ -35,6 +36,7 @@ from edge_server.observe.metrics import (
     MISS_CAUSES,
     OTHER,
     PARK_RESULTS,
+    SPAN_RESULTS,
     metrics,
 )
 from edge_server.shm.fill_index import TIERS, FillIndex, Word
@@ -105,6 +107,10 @@ def show_zeros(origins: Sequence[str] = (OTHER,)) -> None:
     for op in ("read", "write", "connect", "fill"):
         declared.io_timeouts_total.labels(op)
     declared.backoff_retries_total.labels("live_fill")
+    for kind in AUDIT_KINDS:
+        declared.audit_records_total.labels(kind)
+    for result in SPAN_RESULTS:
+        declared.edge_spans_total.labels(result)
     for host in origins:
         declared.edge_live_fill_attempts_total.labels(host)
         declared.edge_live_fill_success_total.labels(host)

@@ -9,12 +9,20 @@ from edge_server.errors import Rejection
 from edge_server.fill.engine import Hooks
 from edge_server.observe.logs import log
 from edge_server.observe.metrics import metrics
+from edge_server.sidecar.journal import Journal
 
 OP = "live_fill"  # of backoff_retries_total
 
 
 class Telemetry(Hooks):
-    """Counts; the engine bounds the values of `host`."""
+    """Counts; the engine bounds the values of `host`.
+
+    Args:
+        journal: tells of what has failed.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
 
     def attempted(self, host: str) -> None:
         """See Hooks."""
@@ -27,15 +35,7 @@ class Telemetry(Hooks):
 
     def failed(self, host: str, corr_id: str, rejection: Rejection) -> None:
         """See Hooks."""
-        log(
-            "live_fill",
-            "warning",
-            host=host,
-            status=rejection.status,
-            reason=rejection.reason,
-            detail=str(rejection),
-            corr_id=corr_id,
-        )
+        self._journal.failed(host, corr_id, rejection)
 
     def retried(self) -> None:
         """See Hooks."""

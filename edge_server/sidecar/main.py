@@ -36,11 +36,15 @@ from edge_server.sidecar.fill_results import Results
 from edge_server.sidecar.fill_telemetry import Telemetry
 from edge_server.sidecar.filling import Filling
 from edge_server.sidecar.hashing import Hashing
+from edge_server.sidecar.intake import Intake
+from edge_server.sidecar.journal import Journal
+from edge_server.sidecar.observing import observing
 from edge_server.sidecar.reloading import Reloading
 from edge_server.sidecar.sinks import opener
 from edge_server.sidecar.status import StatusReader, packs
 from edge_server.sidecar.stored import Stored
 
+INTAKE_S = 3.0  # for what was reported to be written out, at the end
 PATIENCE_S = 1.0  # how long an idle connection is borne once a successor is there
 
 
@@ -49,10 +53,14 @@ def run(brief: Brief) -> int:
     show_zeros((*brief.config.edge.allow, OTHER))
     row = brief.scoreboard.row(brief.row)
     hashing = Hashing(brief.catalog)
-    filling, stored = _filling(brief, row)
-    tick = Tick(row, hashing, filling, lambda: _drain(brief), brief.config.workers.drain_timeout)
+    audit, intake = observing(brief)
+    is_traced = brief.config.otel.endpoint is not None
+    journal = Journal(audit, intake.span if is_traced else None, brief.config.log.access_sample)
+    filling, stored = _filling(brief, row, journal)
+    tick = Tick(row, hashing, filling, intake, lambda: _drain(brief), brief.config.workers.drain_timeout)
     tick.heed_signals()
     hashing.start()
+    intake.start()
     if filling is not None:
         filling.start()
     row.set(Field.STATE, WorkerState.SERVING)
@@ -62,7 +70,7 @@ def run(brief: Brief) -> int:
     return 1  # bjoern's loop only ends with the process
 
 
-def _filling(brief: Brief, row: Row) -> tuple[Filling | None, Stored | None]:
+def _filling(brief: Brief, row: Row, journal: Journal) -> tuple[Filling | None, Stored | None]:
     """Return what fills misses, and what an operator does with it; nothing in offline mode."""
     fills, config = brief.fills, brief.config
     if fills is None:
@@ -72,14 +80,15 @@ def _filling(brief: Brief, row: Row) -> tuple[Filling | None, Stored | None]:
     store = Store(
         fills.index, fills.memory_folder, cas.memory_bytes, disk_path, cas.max_bytes, cas_telemetry.teller()
     )
-    results = Results(store, fills.index, config.fill, config.ingress.timeout_secs)
+    results = Results(store, fills.index, config.fill, config.ingress.timeout_secs, journal)
     filling = Filling(
         row,
         fills.channels,
         store,
-        lambda: Engine(config, open_sink=opener(store), hooks=Telemetry()),
+        lambda: Engine(config, open_sink=opener(store), hooks=Telemetry(journal)),
         results,
-        BlockFills(store, fills.index, config),
+        BlockFills(store, fills.index, config, journal),
+        journal,
     )
     find = brief.catalog.find
     stored = Stored(filling, store, lambda key: find(key.encode()) >= 0, config.ingress.timeout_secs)
@@ -119,6 +128,7 @@ class Tick:
         row: its own.
         hashing: stopped with the process.
         filling: lets go of the store before the process ends; None in offline mode.
+        intake: writes out what was reported before the process ends.
         begin_drain: makes the drain when SIGTERM has come.
         drain_timeout_s: how long answers may take to be sent after it.
     """
@@ -128,12 +138,14 @@ class Tick:
         row: Row,
         hashing: Hashing,
         filling: Filling | None,
+        intake: Intake,
         begin_drain: Callable[[], Drain],
         drain_timeout_s: float,
     ) -> None:
         self._row = row
         self._hashing = hashing
         self._filling = filling
+        self._intake = intake
         self._drain_timeout_s = drain_timeout_s
         self._begin_drain = begin_drain
         self._drain: Drain | None = None
@@ -161,6 +173,7 @@ class Tick:
             self._drain = self._begin_drain()
         has_let_go = self._filling is None or self._filling.is_over
         if (self._drain.step() and has_let_go) or time.monotonic() >= deadline:
+            self._intake.stop(INTAKE_S)
             self._row.set(Field.STATE, WorkerState.STOPPED)
             os._exit(0)
 

@@ -17,6 +17,7 @@ import setproctitle
 
 from edge_server.observe import logs
 from edge_server.roles import Brief, Roles
+from edge_server.shm.reports import Reports
 from edge_server.shm.scoreboard import SIDECAR_SLOT, Scoreboard
 from edge_server.supervisor.fills import Fills
 from edge_server.supervisor.generations import Generation, Generations
@@ -38,6 +39,7 @@ class Inheritance:
     listeners: Listeners
     board: Scoreboard
     metrics_dir: str
+    reports: Reports
     fills: Fills | None = None
 
 
@@ -109,10 +111,14 @@ class Forking:
             catalog=generation.catalog,
             ledger=generation.ledger,
             scoreboard=given.board,
+            reports=given.reports,
             fills=None if given.fills is None else given.fills.brief(slot.number, letter),
         )
 
     def _leave_channels(self, slot: int | None, letter: str) -> None:
+        self._given.reports.leave(
+            is_worker=slot is not None and slot != SIDECAR_SLOT, is_sidecar=slot == SIDECAR_SLOT
+        )
         if self._given.fills is not None:
             self._given.fills.leave(slot, letter)
 

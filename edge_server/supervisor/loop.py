@@ -13,13 +13,14 @@ import select
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from edge_server.observe import logs
 from edge_server.observe.logs import log
 from edge_server.observe.metrics import metrics
 from edge_server.roles import Roles
+from edge_server.shm.reports import Reports
 from edge_server.shm.scoreboard import SIDECAR_SLOT, Field, Scoreboard
 from edge_server.shm.segment import segment_name
 from edge_server.supervisor.building import Build, Load, build
@@ -54,6 +55,7 @@ class Instance:
         spread: as of `pinning.assign`.
         began_s: CLOCK_MONOTONIC when the process started.
         fills: None in offline mode.
+        reports: what workers hand to the sidecar.
     """
 
     first: Generation
@@ -65,6 +67,7 @@ class Instance:
     spread: int
     began_s: float
     fills: Fills | None = None
+    reports: Reports = field(default_factory=Reports)
 
 
 class Supervisor:
@@ -81,7 +84,9 @@ class Supervisor:
         self._slots = (self._sidecar, *self._workers)
         self._sidecar_rows = [row for row in board.rows() if row.slot == SIDECAR_SLOT]
         self._generations = Generations(first)
-        given = Inheritance(instance.roles, listeners, board, instance.metrics_dir, instance.fills)
+        given = Inheritance(
+            instance.roles, listeners, board, instance.metrics_dir, instance.reports, instance.fills
+        )
         self._forking = Forking(given, self._generations, signals)
         self._forking.private = self._private_descriptors
         self._drain = OperatorDrain(board, first.config.admin.drain_file)

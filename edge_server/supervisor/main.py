@@ -23,6 +23,7 @@ from edge_server.observe.metrics import COMPONENTS, metrics, name_process
 from edge_server.roles import Roles
 from edge_server.shm.admission import Ledger
 from edge_server.shm.catalog import Catalog
+from edge_server.shm.reports import Reports
 from edge_server.shm.scoreboard import Gate, Scoreboard
 from edge_server.shm.segment import SHM_DIR, claim, process_age_s, remove_own, remove_stale, segment_name
 from edge_server.supervisor import listen, pinning
@@ -100,7 +101,7 @@ def _boot(
     gc.freeze()
     gc.enable()
     first = Generation(config, catalog, cpus, ledger)
-    return Instance(first, roles, load, listeners, board, metrics_dir, spread, began_s, fills)
+    return Instance(first, roles, load, listeners, board, metrics_dir, spread, began_s, fills, Reports())
 
 
 def _raise_file_limit() -> None:

@@ -55,6 +55,7 @@ STARTED = "svc_edge.started"
 
 _OK, _PARTIAL, _NOT_MODIFIED, _NO_CONTENT = (STATUS_LINES[status] for status in (200, 206, 304, 204))
 
+MISS = "miss"  # of what was fetched for its request
 _PARKED = [("Content-Length", "0")]  # of an answer that the guard swallows
 
 
@@ -261,6 +262,7 @@ def bind_hit_path(
                 latency_s=latency_s,
                 bytes_out=sent,
                 etag=etag,
+                cache=PACK if outcomes is of_packs else FILLED if outcomes is of_filled else MISS,
             )
         return body
 
@@ -298,6 +300,7 @@ def bind_hit_path(
                 peer_addr=environ.get("REMOTE_ADDR", ""),
                 latency_s=latency_s,
                 bytes_out=0,
+                cache=PACK,
             )
         return b""
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from edge_server.observe.audit import FIELDS, NO_HASH, ROTATED, TORN, make, read, torn_facts
+from edge_server.observe.audit import FIELDS, KINDS, NO_HASH, ROTATED, TORN, make, read, torn_facts
 from edge_server.observe.audit_verify import Finding, Line, Verifier
+from edge_server.observe.metrics import AUDIT_KINDS
 
 
 def chain(*kinds: str, seq: int = 0, prev: str = NO_HASH, reason: str = "") -> list[bytes]:
@@ -188,3 +189,7 @@ def test_what_is_no_record_is_not_read(change: Change) -> None:
     assert read(json.dumps(record, separators=(",", ":")).encode()) is None
     assert read(b"[" * 3000) is None
     assert read(WHOLE[0].replace(b":", b": ", 1)) is None
+
+
+def test_every_kind_of_record_has_a_series() -> None:
+    assert AUDIT_KINDS == KINDS

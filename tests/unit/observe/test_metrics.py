@@ -42,6 +42,7 @@ PROMISED = [
     "edge_slow_clients_total{kind}",
     "tls_handshake_failures_total",
     "audit_records_total{kind}",
+    "edge_spans_total{result}",
     "service_restarts_total{component}",
     "edge_worker_up{slot}",
     "edge_worker_loop_lag_seconds{slot}",
