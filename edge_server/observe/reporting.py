@@ -59,6 +59,8 @@ class Reporter:
                 return
             except OSError:  # nobody will ever read it
                 self._lost += self._unsent_kinds
+                self._unsent = b""
+                return
             self._unsent = b""
 
     def _add(self, kind: str, told: Any) -> None:
@@ -70,10 +72,10 @@ class Reporter:
 
     def _pack(self) -> None:
         lines, size = [], 0
-        self._unsent_kinds.clear()
+        self._unsent_kinds = Counter()
         if self._lost:
             lines.append(_encode([LOST, self._lost]).encode("ascii"))
-            self._lost.clear()
+            self._unsent_kinds, self._lost = self._lost, Counter()
             size = len(lines[0])
         while self._queue and size + len(self._queue[0][1]) < PACKET_BYTES:
             kind, line = self._queue.popleft()

@@ -231,8 +231,7 @@ class Supervisor:
             slot=process.slot,
             pid=process.pid,
             lived_s=round(time.monotonic() - process.born_s, 3),
-            status=code if code >= 0 else None,
-            signal=name_of(-code) if code < 0 else None,
+            **({"status": code} if code >= 0 else {"signal": name_of(-code)}),
             **({} if killed is None else {"reason": killed}),
             **({"retry_in_s": slot.wait_s} if slot.state is SlotState.BACKOFF else {}),
         )

@@ -247,7 +247,12 @@ def bind_hit_path(
                 outcome.slow(latency_s)
             outcome.latency_s += latency_s
             outcome.bytes_out += sent
-            if may_repeat and method == "GET" and "HTTP_X_CORR_ID" not in environ:
+            if (
+                may_repeat
+                and method == "GET"
+                and "HTTP_X_CORR_ID" not in environ
+                and "HTTP_TRACEPARENT" not in environ  # no two are the same
+            ):
                 if outcomes is of_packs:
                     remember(KINDS[PACK, int(status[:3])], etag, source.guarded, 0)
                 elif outcomes is of_filled and live is not None and live.may_repeat():

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import re
+import shutil
 import signal
 import stat
+import subprocess
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.servers import Server, eventually, run
 from tests.wire import Connection, ask
@@ -21,6 +28,11 @@ Serve = Callable[..., Server]
 def told(*paths: Path) -> list[dict[str, Any]]:
     """Return the lines of some files; each must be one JSON object."""
     return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+
+
+def has(path: Path, text: str) -> bool:
+    """Whether a file is there, with a text in it."""
+    return path.exists() and text in path.read_text()
 
 
 def with_file(serve: Serve, world: World, path: Path, *more: str) -> Server:
@@ -135,3 +147,46 @@ def test_under_amnesia_nothing_is_written_to_a_log_file(serve: Serve, world: Wor
     os.kill(server.pid, signal.SIGUSR1)
     eventually(lambda: server.events("logs_reopened"))
     assert not path.exists()
+
+
+def test_the_rotation_that_is_shipped_works_with_logrotate(
+    serve: Serve, world: World, tmp_path: Path
+) -> None:
+    logrotate = shutil.which("logrotate", path=f"{os.environ['PATH']}:/usr/sbin")
+    if logrotate is None:
+        pytest.skip("logrotate is not installed: apt-get install logrotate")
+    folder = tmp_path / "svc-edge"
+    folder.mkdir(mode=0o755)
+    audit = folder / "audit.log"
+    settings = ("--set", "audit.enabled=true", "--set", f"audit.path={audit}")
+    server = with_file(serve, world, folder / "edge.log", *settings)
+    shipped = (Path(__file__).parents[2] / "deploy" / "svc-edge.logrotate").read_text()
+    signalled = re.sub(r"systemctl kill .*", f"kill -USR1 {server.pid}", shipped)
+    assert signalled != shipped
+    config = tmp_path / "logrotate.conf"
+    config.write_text(f"su root root\n{signalled}".replace("/var/log/svc-edge", str(folder)))
+    if os.getuid() != 0:
+        config.write_text(config.read_text().replace("su root root\n", ""))
+    for number in range(3):
+        ask(server.assets, "/edge/assets/absent", fields={"X-Corr-ID": f"c-{number}"})
+        eventually(partial(has, audit, f"c-{number}"))
+        eventually(partial(has, server.log, f"c-{number}"))
+        rotate = [logrotate, "--force", "--state", str(tmp_path / "state"), str(config)]
+        subprocess.run(rotate, check=True, capture_output=True)
+        eventually(partial(has, audit, "rotated"))
+        eventually(server.log.exists)
+    assert server.stop() == 0
+    assert sorted(path.name for path in folder.glob("audit.log*")) == [
+        "audit.log",
+        "audit.log.1",
+        "audit.log.2.gz",
+        "audit.log.3.gz",
+    ]
+    parts = [gzip.decompress((folder / f"audit.log.{number}.gz").read_bytes()) for number in (3, 2)]
+    whole = b"".join([*parts, (folder / "audit.log.1").read_bytes(), audit.read_bytes()])
+    ended = run("audit", "verify", "-", input=whole.decode())
+    assert ended.returncode == 0, ended.stderr
+    lines = [gzip.decompress((folder / f"edge.log.{number}.gz").read_bytes()) for number in (3, 2)]
+    lines += [(folder / "edge.log.1").read_bytes(), server.log.read_bytes()]
+    told = [json.loads(line) for line in b"".join(lines).splitlines()]
+    assert [line["corr_id"] for line in told if line["event"] == "reject"] == ["c-0", "c-1", "c-2"]
