@@ -8,15 +8,17 @@ Lifetime     until `stop`; what was reported before that is written out.
 
 from __future__ import annotations
 
+import os
 import select
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from traceback import format_exc
 from typing import Any, Protocol
 
 from edge_server.observe.audit_log import AuditLog
-from edge_server.observe.logs import log
+from edge_server.observe.logs import flush, log
 from edge_server.observe.reporting import LOST, REJECT, SPAN, unpack
 from edge_server.observe.spans import Span
 from edge_server.shm.reports import PACKET_BYTES, Reports
@@ -79,11 +81,20 @@ class Intake:
                 if self._is_stopping:
                     return
                 time.sleep(_RETRY_S)
-            if self._make_traces is not None:
-                self._traces = self._make_traces()
+            self._traces = self._begin_traces()
             self._serve()
-        except Exception as error:
-            log("defect", "error", detail=f"the intake of reports: {error!r}")
+        except BaseException as error:
+            log("defect", "error", detail=f"the intake of reports: {error!r}", traceback=format_exc())
+            flush()
+            os._exit(1)  # a chain with nobody who writes it is of no use: the successor goes on with it
+
+    def _begin_traces(self) -> Traces | None:
+        """Make what takes spans; without it the audit goes on."""
+        try:
+            return None if self._make_traces is None else self._make_traces()
+        except Exception as error:  # what a library makes of the variables of its own
+            log("trace_export", "error", reason=f"nothing is traced: {error!r}")
+            return None
 
     def _serve(self) -> None:
         poll = select.poll()
