@@ -42,18 +42,25 @@ Attributes = dict[str, str | int | float | bool]
 
 
 class _Request:
-    """What is known of a request while it is answered."""
+    """What is known of a request while it is answered. It gets its ids when they are wanted."""
 
-    __slots__ = ("began_ns", "head_ns", "is_sampled", "parent_id", "seen_s", "span_id", "trace_id")
+    __slots__ = ("_ids", "_traceparent", "began_ns", "head_ns", "is_sampled", "seen_s")
 
     def __init__(self, traceparent: str | None = None) -> None:
-        parent = parse(traceparent)
-        self.trace_id = new_trace_id() if parent is None else parent.trace_id
-        self.parent_id = "" if parent is None else parent.span_id
-        self.span_id = new_span_id()
+        self._traceparent = traceparent
+        self._ids: tuple[str, str, str] | None = None
         self.is_sampled: bool | None = None  # not decided yet
         self.began_ns = self.head_ns = 0
-        self.seen_s = monotonic()
+        self.seen_s = 0.0  # when it was parked
+
+    @property
+    def ids(self) -> tuple[str, str, str]:
+        """Of its trace, its span and its parent, if it has one."""
+        if self._ids is None:
+            parent = parse(self._traceparent)
+            known = (new_trace_id(), "") if parent is None else (parent.trace_id, parent.span_id)
+            self._ids = (known[0], new_span_id(), known[1])
+        return self._ids
 
 
 class Tracer:
@@ -87,6 +94,7 @@ class Tracer:
             finally:
                 self._now = None
                 if parking is not None and parking.last_token != parked_before:
+                    request.seen_s = monotonic()
                     self._parked[parking.last_token] = request
 
         return traced
@@ -98,7 +106,8 @@ class Tracer:
             return ""
         if request.is_sampled is None:
             request.is_sampled = self._share.takes()
-        return Context(request.trace_id, request.span_id, request.is_sampled).traceparent
+        trace_id, span_id, _ = request.ids
+        return Context(trace_id, span_id, request.is_sampled).traceparent
 
     def wants(self, status: int) -> bool:
         """Whether the answer with this status is traced; asked once a request."""
@@ -114,9 +123,8 @@ class Tracer:
         end_ns = time_ns()
         began_ns = min(end_ns - int(fields["latency_ms"] * 1e6), request.began_ns or end_ns)
         status, reason = fields["status"], fields.get("reason", "")
-        own = (request.trace_id, request.span_id, request.parent_id)
         error = reason if status >= 500 else ""
-        self._reporter.span(Span(HTTP, *own, began_ns, end_ns, _attributes(fields), error, SERVER))
+        self._reporter.span(Span(HTTP, *request.ids, began_ns, end_ns, _attributes(fields), error, SERVER))
         if fields["route"] == ASSETS and fields["method"] != "OPTIONS":
             head_ns = request.head_ns or end_ns
             cached = (min(request.began_ns or began_ns, head_ns), head_ns)
@@ -126,8 +134,8 @@ class Tracer:
                 self._part(request, RANGE, ranged, {"http.response.body.size": fields["bytes_out"]})
 
     def _part(self, request: _Request, name: str, times: tuple[int, int], told: Attributes) -> None:
-        own = (request.trace_id, new_span_id(), request.span_id)
-        self._reporter.span(Span(name, *own, *times, told))
+        trace_id, parent_id, _ = request.ids
+        self._reporter.span(Span(name, trace_id, new_span_id(), parent_id, *times, told))
 
     def fold(self) -> None:
         """Send what was reported, and forget requests that were parked and never came back; at each tick."""
