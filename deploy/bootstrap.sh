@@ -23,6 +23,8 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         platforms+=' aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu qemu-aarch64:qemu-user'
         platforms+=' /usr/aarch64-linux-gnu/include/stdio.h:libc6-dev-arm64-cross'
     fi
+    # The status page and the map preview are looked at in a real browser.
+    platforms+=' chromium:chromium chromedriver:chromium-driver'
 fi
 
 case $purpose in
@@ -177,6 +179,7 @@ fi
 mark_of() { { cat setup.py setup.cfg pyproject.toml edge_server/guard/*.[ch] deploy/bootstrap.sh; pwd; base_of "$venv/bin/python"; echo "$1"; } |
     sha256sum | cut -d' ' -f1; }
 mark=$venv/.svc-edge
+case $purpose in demo|live|test) web/build.sh --optional ;; esac
 for done_extras in "$extras" '[test,dev]'; do
     if [ "$(cat "$mark" 2>/dev/null)" = "$(mark_of "$done_extras")" ]; then exit 0; fi
 done
