@@ -23,7 +23,7 @@ wanted=$(cat build.sh package.json package-lock.json | sha256sum | cut -d' ' -f1
 if [ "$(cat "$mark" 2>/dev/null)" = "$wanted" ] && [ -e "$target/maplibre-gl.mjs" ]; then exit 0; fi
 command -v npm >/dev/null || give_up "npm is missing (Debian's package is called npm)"
 echo '==> building the map preview'
-npm ci --silent --no-progress || give_up 'npm could not install maplibre-gl'
+npm ci --silent --no-progress --fetch-retries=1 --fetch-timeout=30000 || give_up 'npm could not install maplibre-gl'
 
 library=node_modules/maplibre-gl
 mkdir -p "$target"

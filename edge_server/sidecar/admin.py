@@ -3,8 +3,8 @@
 Process      the sidecar's main thread; a Falcon app.
 Writes       DRAIN_REQUEST and ASKED_NS in the sidecar's own row, which the supervisor acts on.
 
-Every answer has Content-Length and Date, is not stored by caches, and carries a correlation
-id; every refusal is a problem document of ``http/reasons.py``.
+Every answer has Content-Length and Date and carries a correlation id; none is stored by caches, but for
+files of the pages, which are asked for again; every refusal is a problem document of ``http/reasons.py``.
 """
 
 from __future__ import annotations
@@ -226,6 +226,7 @@ def _sender(req: falcon.Request) -> Sender:
         authorization=req.get_header("Authorization"),
         host=req.get_header("Host"),
         origin=req.get_header("Origin"),
+        fetch_site=req.get_header("Sec-Fetch-Site"),
         is_forwarded=any(req.get_header(name) is not None for name in FORWARDING_FIELDS),
     )
 

@@ -29,9 +29,9 @@ def _rate(value: float) -> str:
 
 
 def _ms(value: float) -> str:
-    if value >= 10_000:
+    if value >= 1000:
         return f"{value / 1000:.1f} s"
-    return f"{value:.1f} ms" if value < 100 else f"{value:,.0f} ms"
+    return f"{value:.1f} ms" if value < 10 else f"{value:.0f} ms"
 
 
 def _latency(value: float) -> str:
@@ -77,6 +77,7 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     "latency": _latency,
     "percent": _percent,
     "duration": spoken_duration,
+    "seconds": lambda value: f"{value:.0f} s",
     "holds": lambda value: "holds" if value else "missing",
     "readiness": _readiness,
     "reload": _reload,

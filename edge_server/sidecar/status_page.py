@@ -156,7 +156,8 @@ def _tiles(status: Status) -> str:
         _tile(
             "Latency p99",
             say(f"{latency}.p99", "latency"),
-            f"p95 {say(f'{latency}.p95', 'latency')}, p50 {say(f'{latency}.p50', 'latency')}",
+            f"<span>p95 {say(f'{latency}.p95', 'latency')},</span> "
+            f"<span>p50 {say(f'{latency}.p50', 'latency')}</span>",
         ),
         _tile(
             "Hit ratio",
@@ -181,7 +182,7 @@ def _tiles(status: Status) -> str:
             status["fills"] is not None,
         ),
     )
-    window = say("traffic.window_s", "duration")
+    window = say("traffic.window_s", "seconds")
     return (
         f'<section aria-labelledby="now"><h2 id="now">Now <small>last {window}</small></h2>'
         f'<ul class="tiles">{"".join(tiles)}</ul></section>'

@@ -88,8 +88,11 @@ class TotalsReader:
 
     def _read(self, path: str) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]] | None:
         """Return the values of a file and their places; None for one that its process has not sized yet."""
-        with open(path, "rb") as file:
-            data = file.read()
+        try:
+            with open(path, "rb") as file:
+                data = file.read()
+        except FileNotFoundError:
+            return None  # the instance ends, and its folder goes
         if len(data) < _WORD:
             return None
         used = int(np.frombuffer(data, np.int32, 1)[0])

@@ -10,6 +10,7 @@ const LEFT = 4;
 const RIGHT = 4;
 const TOP = 10;
 const BOTTOM = 16;
+const LEAST_MS = 0.25; // where the scale of a latency begins: half of the first bucket
 const SVG = "http://www.w3.org/2000/svg";
 
 // The points that the sidecar has kept and those that came since.
@@ -50,13 +51,31 @@ function element(name, attributes = {}, text = "") {
   return made;
 }
 
-// The least of 1, 2, 5, 10, 20 ... that is not below a value; in steps of 1024 for bytes.
-function ceiling(value, isBytes) {
+// The least round number that is not below a value; for bytes, in powers of 1024.
+function ceiling(value, format) {
   if (!(value > 0)) return 1;
-  const base = isBytes ? 1024 ** Math.floor(Math.log(value) / Math.log(1024)) : 1;
+  const steps = format === "count" ? [2, 4, 6, 8, 10] : [1, 2, 3, 4, 5, 6, 8, 10]; // half a client is none
+  const base = format === "rate_bytes" ? 1024 ** Math.floor(Math.log(value) / Math.log(1024)) : 1;
   const scaled = value / base;
   const power = 10 ** Math.floor(Math.log10(scaled));
-  return base * power * [1, 2, 5, 10].find((each) => scaled <= each * power * 1.0001);
+  return base * power * steps.find((each) => scaled <= each * power * 1.0001);
+}
+
+// A scale from values to shares of the height, and the values that get a line.
+function linear(peak, format) {
+  const most = ceiling(peak, format);
+  return { share: (value) => Math.min(value, most) / most, lines: [0, most / 2, most] };
+}
+
+// Latencies differ by factors, so a step up is a factor.
+function logarithmic(peak) {
+  const decades = Math.max(1, Math.ceil(Math.log10(Math.max(peak, 1)) - 1e-9));
+  const most = 10 ** decades;
+  const range = Math.log(most / LEAST_MS);
+  return {
+    share: (value) => Math.max(0, Math.min(1, Math.log(Math.max(value, LEAST_MS) / LEAST_MS) / range)),
+    lines: Array.from({ length: decades + 1 }, (_, index) => 10 ** index),
+  };
 }
 
 export class Chart {
@@ -85,8 +104,7 @@ export class Chart {
       caption.append(item);
     });
     this.svg = element("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", preserveAspectRatio: "none" });
-    this.top = document.createElement("span");
-    this.top.className = "scale";
+    this.scale = document.createElement("div");
     this.when = document.createElement("span");
     this.when.className = "when";
     const begin = document.createElement("span");
@@ -94,7 +112,7 @@ export class Chart {
     begin.textContent = "5 min ago";
     const plot = document.createElement("div");
     plot.className = "plot";
-    plot.append(this.svg, this.top, begin, this.when);
+    plot.append(this.svg, this.scale, begin, this.when);
     this.figure.replaceChildren(caption, plot);
     plot.addEventListener("pointermove", (event) => this.point(event));
     plot.addEventListener("pointerleave", () => this.point(null));
@@ -118,24 +136,35 @@ export class Chart {
       return Array(kept - values.length).fill(null).concat(values);
     });
     const peak = Math.max(0, ...rows.flat().filter((value) => value !== null));
-    const most = ceiling(peak, this.format === "rate_bytes");
+    const { share, lines } = this.format === "latency" ? logarithmic(peak) : linear(peak, this.format);
     const x = (index) => LEFT + (index / (kept - 1)) * (WIDTH - LEFT - RIGHT);
-    const y = (value) => HEIGHT - BOTTOM - (Math.min(value, most) / most) * (HEIGHT - BOTTOM - TOP);
-    const parts = [0, 0.5, 1].map((share) =>
-      element("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: y(share * most), y2: y(share * most) }));
+    const y = (value) => HEIGHT - BOTTOM - share(value) * (HEIGHT - BOTTOM - TOP);
+    const floor = HEIGHT - BOTTOM;
+    const parts = [0, ...lines].map((value) =>
+      element("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: y(value), y2: y(value) }));
     rows.forEach((values, index) => {
       const path = trace(values, x, y);
-      if (index === 0 && this.series.length < 3) parts.push(element("path", { class: "area", d: area(values, x, y, y(0)) }));
+      if (index === 0 && this.series.length < 3) parts.push(element("path", { class: "area", d: area(values, x, y, floor) }));
       parts.push(element("path", { class: `line s${index}`, d: path }));
     });
     const at = this.at ?? kept - 1;
-    if (this.at !== null) parts.push(element("line", { class: "cross", x1: x(at), x2: x(at), y1: TOP, y2: y(0) }));
+    if (this.at !== null) parts.push(element("line", { class: "cross", x1: x(at), x2: x(at), y1: TOP, y2: floor }));
     this.svg.replaceChildren(...parts);
     rows.forEach((values, index) => (this.series[index].value.textContent = spoken(this.format, values[at])));
-    this.top.textContent = peak > 0 ? spoken(this.format === "latency" ? "ms" : this.format, most) : "";
+    this.label(peak > 0 ? lines.filter((value) => value > 0) : [], y);
     this.when.textContent = this.at === null ? "now" : `${Math.round((kept - 1 - at) * this.history.step)} s ago`;
     this.figure.classList.toggle("back", this.at !== null);
     this.svg.setAttribute("aria-label", this.summary(rows));
+  }
+
+  label(lines, y) {
+    const labels = lines.map((value) => {
+      const label = document.createElement("span");
+      label.textContent = spoken(this.format === "latency" ? "ms" : this.format, value);
+      label.style.top = `${(y(value) / HEIGHT) * 100}%`;
+      return label;
+    });
+    this.scale.replaceChildren(...labels);
   }
 
   summary(rows) {

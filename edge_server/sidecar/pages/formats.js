@@ -5,12 +5,12 @@ export const NOTHING = "–";
 const LEAST_MS = 0.5;
 const MOST_MS = 5120;
 
-// Python's rounding: halves that are exact go to the even digit.
+// Python's rounding: toFixed, but a half that is one to the last bit goes to the even digit.
 function fixed(value, digits) {
   const scaled = value * 10 ** digits;
-  let whole = Math.round(scaled);
-  if (scaled - Math.floor(scaled) === 0.5 && whole % 2) whole -= 1;
-  return (whole / 10 ** digits).toFixed(digits);
+  const isHalf = Number.isInteger(value * 2 ** (digits + 1)) && scaled % 1 === 0.5;
+  if (!isHalf) return value.toFixed(digits);
+  return ((2 * Math.round(scaled / 2)) / 10 ** digits).toFixed(digits);
 }
 
 function grouped(text) {
@@ -27,8 +27,8 @@ function size(count) {
 }
 
 function milliseconds(value) {
-  if (value >= 10000) return `${fixed(value / 1000, 1)} s`;
-  return value < 100 ? `${fixed(value, 1)} ms` : `${grouped(fixed(value, 0))} ms`;
+  if (value >= 1000) return `${fixed(value / 1000, 1)} s`;
+  return value < 10 ? `${fixed(value, 1)} ms` : `${fixed(value, 0)} ms`;
 }
 
 function latency(value) {
@@ -79,6 +79,7 @@ export const FORMATS = {
   latency,
   percent,
   duration,
+  seconds: (value) => `${fixed(value, 0)} s`,
   holds: (value) => (value ? "holds" : "missing"),
   readiness,
   reload,

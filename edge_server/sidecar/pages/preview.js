@@ -57,7 +57,7 @@ function styleOf(told) {
   const isVector = ["pbf", "mlt"].includes(told.format);
   const source = {
     type: isVector ? "vector" : "raster",
-    tiles: told.tiles.map((each) => new URL(each, location.href).href.replaceAll("%7B", "{").replaceAll("%7D", "}")),
+    tiles: told.tiles.map((each) => location.origin + each),
     minzoom: told.minzoom,
     maxzoom: told.maxzoom,
     ...(told.bounds ? { bounds: told.bounds } : {}),
@@ -107,7 +107,8 @@ function listLayers(map, told) {
 // The tile of the pack that is drawn at a place; above maxzoom it is one of maxzoom, enlarged.
 function tileAt(told, map, { lng, lat }) {
   const isVector = ["pbf", "mlt"].includes(told.format);
-  const wanted = Math.floor(map.getZoom() + (isVector ? 0 : 1) + 1e-6);
+  // Pictures are half as wide as vector tiles, and MapLibre takes those of the nearest zoom.
+  const wanted = isVector ? Math.floor(map.getZoom() + 1e-6) : Math.round(map.getZoom() + 1);
   const z = Math.max(told.minzoom, Math.min(told.maxzoom, wanted));
   const side = 2 ** z;
   const turned = (((lng + 180) % 360) + 360) % 360;

@@ -13,6 +13,8 @@ const freshness = document.getElementById("freshness");
 const stale = document.getElementById("stale");
 let answeredAt = performance.now(); // the page itself was an answer
 let answeredDate = new Date();
+let timer = 0;
+let isAsking = false;
 let identity = ""; // of the instance and generation that is shown
 document.getElementById("charts-section").hidden = false;
 
@@ -47,6 +49,9 @@ function tell() {
 }
 
 async function turn() {
+  if (isAsking) return;
+  isAsking = true;
+  clearTimeout(timer);
   try {
     const status = await ask();
     if (!show(status)) show(await ask());
@@ -55,9 +60,12 @@ async function turn() {
   } catch (error) {
     console.debug("no answer:", error.message);
   }
+  isAsking = false;
   tell();
-  setTimeout(turn, EVERY_MS);
+  timer = setTimeout(turn, EVERY_MS);
 }
 
+// A browser slows the timers of a page that nobody sees.
+document.addEventListener("visibilitychange", () => document.hidden || turn());
 setInterval(tell, 500);
 turn();
