@@ -13,6 +13,7 @@ from tests.archives import build
 
 SIDE = 256
 HOSTILE_MARKUP = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
+FOREIGN_NAME = "maps/näme 100% {z}"
 HOSTILE_NAME = "a'b\"<img src=x onerror=document.title='taken'>"
 
 
@@ -46,10 +47,11 @@ def write_hostile(path: Path) -> None:
 
 
 def write_config(path: Path, folder: Path) -> None:
-    """Write a configuration that mounts all three; JSON is YAML."""
+    """Write a configuration that mounts all of them; JSON is YAML."""
     packs = [
         str(folder / "world.pmtiles"),
         str(folder / "pictures.pmtiles"),
+        {"path": str(folder / "foreign.pmtiles"), "name": FOREIGN_NAME},
         {"path": str(folder / "hostile.pmtiles"), "name": HOSTILE_NAME},
     ]
     path.write_text(json.dumps({"edge": {"packs": packs}}))

@@ -19,6 +19,7 @@ from edge_server.sidecar.formats import FORMATS, spoken
 from edge_server.sidecar.page_files import PageFiles
 from tests.browser.chromium import MISSING, Browser, browser, is_installed
 from tests.browser.packs import (
+    FOREIGN_NAME,
     HOSTILE_MARKUP,
     HOSTILE_NAME,
     write_config,
@@ -63,6 +64,7 @@ DRAWN = "return document.querySelector('main').dataset.state === 'loaded' && map
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("packs")
     write_world(made / "world.pmtiles")
+    write_world(made / "foreign.pmtiles", max_zoom=1)
     write_pictures(made / "pictures.pmtiles")
     write_hostile(made / "hostile.pmtiles")
     write_config(made / "svc-edge.yaml", made)
@@ -366,6 +368,16 @@ def test_the_preview_draws_a_raster_pack(window: Browser, server: Server) -> Non
         within=10,
     )
     assert window.text(".kind") == "raster tiles, zooms 0 to 1"
+
+
+@needs_map
+def test_a_name_in_any_script_leads_to_its_map(window: Browser, server: Server) -> None:
+    window.open(page(server))
+    window.run("[...document.links].find((each) => each.pathname.includes('/maps/')).click()")
+    window.wait("return location.pathname.startsWith('/preview/maps/')")
+    window.wait(DRAWN)
+    assert window.run("return map.querySourceFeatures('pack', {sourceLayer: 'land'}).length") > 0
+    assert window.run("return document.title") == f"{FOREIGN_NAME} · svc-edge preview"
 
 
 @needs_map
