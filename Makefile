@@ -31,7 +31,8 @@ screenshots: ## take the pictures of docs/images anew, in headless Chromium
 test: ## lint, types and every test
 	@$(BOOTSTRAP) test
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile --ignore tests/chaos
+	$(BIN)/pytest tests/chaos
 
 lint: ## ruff and mypy
 	@$(BOOTSTRAP) test
