@@ -17,15 +17,10 @@ FOREIGN_NAME = "maps/näme 100% {z}"
 HOSTILE_NAME = "a'b\"<img src=x onerror=document.title='taken'>"
 
 
-def write_world(path: Path, max_zoom: int = 3) -> None:
-    """Write the demo's archive, with fewer zooms."""
-    archive = ArchiveWriter(
-        {
-            "name": "World",
-            "attribution": "Natural Earth",
-            "vector_layers": [{"id": layer, "fields": {}} for layer in world.LAYERS],
-        }
-    )
+def write_world(path: Path, max_zoom: int = 3, *, names_layers: bool = True) -> None:
+    """Write the demo's archive, with fewer zooms; whether it names its layers is said."""
+    layers = [{"id": layer, "fields": {}} for layer in world.LAYERS] if names_layers else []
+    archive = ArchiveWriter({"name": "World", "attribution": "Natural Earth", "vector_layers": layers})
     for tile in world.tiles(max_zoom):
         if tile is not None:
             archive.add(*tile)

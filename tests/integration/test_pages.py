@@ -64,7 +64,7 @@ DRAWN = "return document.querySelector('main').dataset.state === 'loaded' && map
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("packs")
     write_world(made / "world.pmtiles")
-    write_world(made / "foreign.pmtiles", max_zoom=1)
+    write_world(made / "foreign.pmtiles", max_zoom=1, names_layers=False)
     write_pictures(made / "pictures.pmtiles")
     write_hostile(made / "hostile.pmtiles")
     write_config(made / "svc-edge.yaml", made)
@@ -368,6 +368,17 @@ def test_the_preview_draws_a_raster_pack(window: Browser, server: Server) -> Non
         within=10,
     )
     assert window.text(".kind") == "raster tiles, zooms 0 to 1"
+
+
+@needs_map
+def test_an_archive_that_names_no_layers_is_drawn_by_those_of_its_tiles(
+    window: Browser, server: Server
+) -> None:
+    window.open(page(server, f"/preview/{quote(FOREIGN_NAME)}"))
+    window.wait(DRAWN)
+    assert window.text("#layers").split() == ["land", "graticule", "cities"]
+    drawn = window.run("return map.queryRenderedFeatures().map((each) => each.sourceLayer)")
+    assert set(drawn) == {"land", "graticule", "cities"}
 
 
 @needs_map

@@ -1,6 +1,7 @@
 // The map of one tile pack. What the archive says of itself is only ever set as text.
 
 import { FORMATS } from "/pages/formats.js";
+import { withLayers } from "/pages/vector_layers.js";
 import * as maplibregl from "/pages/vendor/maplibre-gl.mjs";
 
 const main = document.querySelector("main");
@@ -99,16 +100,16 @@ function listLayers(map, told) {
   else if (!layers.length) {
     const note = document.createElement("li");
     note.className = "dim";
-    note.textContent = "The archive names no vector layers, so there is nothing to choose a style by.";
+    note.textContent = "Neither the archive nor its lowest tile names a layer, so there is nothing to draw.";
     byId("layers").append(note);
   }
 }
 
 // The tile of the pack that is drawn at a place; above maxzoom it is one of maxzoom, enlarged.
-function tileAt(told, map, { lng, lat }) {
+function tileAt(told, zoom, { lng, lat }) {
   const isVector = ["pbf", "mlt"].includes(told.format);
   // Pictures are half as wide as vector tiles, and MapLibre takes those of the nearest zoom.
-  const wanted = isVector ? Math.floor(map.getZoom() + 1e-6) : Math.round(map.getZoom() + 1);
+  const wanted = isVector ? Math.floor(zoom + 1e-6) : Math.round(zoom + 1);
   const z = Math.max(told.minzoom, Math.min(told.maxzoom, wanted));
   const side = 2 ** z;
   const turned = (((lng + 180) % 360) + 360) % 360;
@@ -138,7 +139,7 @@ async function tellSize(url) {
 function follow(map, told) {
   let waiting = 0;
   map.on("mousemove", (event) => {
-    const { z, x, y } = tileAt(told, map, event.lngLat);
+    const { z, x, y } = tileAt(told, map.getZoom(), event.lngLat);
     const url = told.tiles[0].replace("{z}", z).replace("{x}", x).replace("{y}", y);
     byId("position").textContent = `${event.lngLat.lat.toFixed(4)}, ${event.lngLat.lng.toFixed(4)}`;
     byId("tile").textContent = `${z}/${x}/${y}`;
@@ -176,7 +177,9 @@ function tellFeature(features) {
 async function start() {
   const answer = await fetch(main.dataset.tilejson);
   if (!answer.ok) return fail(`The document of this pack cannot be had: status ${answer.status}.`);
-  const told = await answer.json();
+  const plain = await answer.json();
+  const [lng, lat] = plain.center ?? [0, 0];
+  const told = await withLayers(plain, tileAt(plain, plain.minzoom, { lng, lat }));
   let map;
   try {
     map = new maplibregl.Map({
