@@ -9,8 +9,6 @@ Specification: the Prometheus text format 0.0.4 and 1.0.0, OpenMetrics 1.0, as p
 
 from __future__ import annotations
 
-import glob
-import os
 import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +17,6 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from edge_server import __version__
@@ -40,6 +37,7 @@ from edge_server.observe.metrics import (
 from edge_server.shm.fill_index import TIERS, FillIndex, Word
 from edge_server.shm.reload_record import Result
 from edge_server.shm.scoreboard import SIDECAR_SLOT, Field, Row, Scoreboard, WorkerState
+from edge_server.sidecar.metric_files import MetricFiles
 
 _TICK_NS = 100_000_000  # of the guard; a loop that has not turned for longer is late
 _LIVE = (WorkerState.STARTING, WorkerState.SERVING, WorkerState.DRAINING)
@@ -71,7 +69,7 @@ class Exposition:
         self, metrics_dir: str, scoreboard: Scoreboard, mode: str, fill_index: FillIndex | None = None
     ) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Files(metrics_dir))
+        self._registry.register(MetricFiles(metrics_dir))
         self._registry.register(_Gauges(scoreboard, mode, fill_index))
 
     def render(self, accept: str) -> tuple[bytes, str]:
@@ -116,19 +114,6 @@ def show_zeros(origins: Sequence[str] = (OTHER,)) -> None:
         declared.edge_cache_misses_total.labels(cause)
     for result in PARK_RESULTS:
         declared.edge_parks_total.labels(result)
-
-
-class _Files(Collector):
-    """Counters and histograms, summed over the files of all processes."""
-
-    def __init__(self, metrics_dir: str) -> None:
-        self._pattern = os.path.join(glob.escape(metrics_dir), "*.db")
-
-    def collect(self) -> Iterable[Metric]:
-        # An empty file is one that its process has opened and not yet sized.
-        files = [path for path in sorted(glob.glob(self._pattern)) if os.path.getsize(path)]
-        merged: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
-        return merged
 
 
 class _Gauges(Collector):
