@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from edge_server.config.schema import Config
 from edge_server.http.reasons import REASONS
 from edge_server.observe.metrics import (
     ASSETS,
@@ -110,7 +111,7 @@ def main() -> None:
             fill(board)
             print(f"a scrape, {SLOTS} slots, {len(os.listdir(folder))} files: {machine()}")
             for name, accept in FORMATS.items():
-                ours = Exposition(folder, board, "live")
+                ours = Exposition(folder, board, Config())
                 series = ours.render(accept)[0].count(b"\n")
                 for who, render in (("svc-edge", ours.render), ("prometheus_client", Library(folder).render)):
                     first, *more = measure(render, accept)
