@@ -81,10 +81,12 @@ def fill_at_once(live: Live, name: str) -> None:
     """Let several ask for what is being fetched."""
     live.origin.answers[f"/{name}"] = ok(b"shared", FRESH)
     live.origin.held.add(f"/{name}")
+    joined = sample("edge_fill_coalesced_total")
+    before = counts(live.server)[joined]
     asking = [threading.Thread(target=live.get, args=(name,)) for _ in range(4)]
     for thread in asking:
         thread.start()
-    eventually(lambda: live.origin.asked[f"/{name}"])
+    eventually(lambda: counts(live.server)[joined] > before)
     live.origin.held.discard(f"/{name}")
     live.origin.release.set()
     for thread in asking:
@@ -111,7 +113,7 @@ def live(
             origin,
             authority,
             cas__path=folder / "cas",
-            ingress__timeout_secs=1,
+            ingress__timeout_secs=2,
             ingress__header_timeout="300ms",
             retry__live_fill__max_retries=1,
         )
