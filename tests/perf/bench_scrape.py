@@ -1,19 +1,25 @@
-"""What one scrape of an instance with 16 slots costs, every label set filled.
+"""What one scrape of an instance with 16 slots costs.
 
 .venv/bin/python -m tests.perf.bench_scrape
 
-Both letters of each slot have been used, as after a reload, so there are 70 files. Compared with
-prometheus_client's own reading of the same files; both are rendered by its encoders.
+First on files alone: every label set filled, both letters of each slot used, as after a reload. Compared
+with prometheus_client's own reading of the same files; both are rendered by its encoders. Then on a real
+instance with 16 workers, after mixed traffic, a reload, and mixed traffic again: what Prometheus would wait.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import statistics
+import subprocess
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+import psutil
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -32,9 +38,13 @@ from edge_server.observe.metrics import (
 from edge_server.observe.tally import Tally
 from edge_server.shm.scoreboard import LETTERS, Gate, Scoreboard, WorkerState
 from edge_server.sidecar.aggregate import Exposition, show_zeros
+from tests.http_rows import ROWS
 from tests.perf._timing import machine
+from tests.servers import COMMAND, HOST, Server, eventually
+from tests.wire import Connection
+from tests.worlds import make_world
 
-SLOTS, ROUNDS = 16, 30
+SLOTS, ROUNDS, CONNECTIONS = 16, 30, 64
 HOSTS = [f"origin-{number}.example" for number in range(10)]
 STATUSES = (200, 204, 206, 304, *sorted({reason.status for reason in REASONS.values()}))
 FORMATS = {"text": "text/plain;version=0.0.4", "OpenMetrics": "application/openmetrics-text;version=1.0.0"}
@@ -101,7 +111,7 @@ def measure(render: Callable[[str], tuple[bytes, str]], accept: str) -> Sequence
     return times
 
 
-def main() -> None:
+def files_alone() -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         name_process("supervisor")
@@ -122,6 +132,56 @@ def main() -> None:
         finally:
             board.segment.unlink()
             board.close()
+
+
+def mix(server: Server) -> None:
+    """Send every row of the HTTP contract a few times, on connections that reach every worker."""
+    for _ in range(CONNECTIONS):
+        with Connection(server.assets) as connection:
+            for row in ROWS[:: len(ROWS) // 40]:
+                if connection.ask(row.path, row.method, row.fields, row.sent).is_last:
+                    break
+
+
+def real_instance() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        world, out = make_world(Path(folder)), Path(folder) / "log"
+        places = ("--bind", f"{HOST}:0", "--metrics", f"{HOST}:0", "--workers", str(SLOTS))
+        with out.open("wb") as log:
+            process = subprocess.Popen([*COMMAND, "serve", *places, *map(str, world.packs)], stdout=log)
+        server = Server(process, out)
+        try:
+            eventually(lambda: server.events("ready"), within=60)
+            mix(server)
+            server.signal(signal.SIGHUP)
+            eventually(
+                lambda: server.status()["generation"] == 2 and len(server.workers()) == SLOTS, within=60
+            )
+            mix(server)
+            measure_instance(server)
+        finally:
+            server.stop()
+
+
+def measure_instance(server: Server) -> None:
+    sidecar = psutil.Process(server.sidecar())
+    for name, accept in FORMATS.items():
+        request = urllib.request.Request(f"http://{server.admin}/metrics", headers={"Accept": accept})
+        times, before = [], sum(sidecar.cpu_times()[:2])
+        for _ in range(ROUNDS):
+            began_s = time.perf_counter()
+            with urllib.request.urlopen(request) as answer:
+                size = len(answer.read())
+            times.append(1000 * (time.perf_counter() - began_s))
+        cpu_ms = 1000 * (sum(sidecar.cpu_times()[:2]) - before) / ROUNDS
+        spread = f"({min(times):.1f} to {max(times):.1f})"
+        print(f"  {name:12} {statistics.median(times):6.1f} ms {spread}, {cpu_ms:.1f} ms CPU, {size:,} bytes")
+
+
+def main() -> None:
+    files_alone()
+    print(f"a scrape of {SLOTS} workers over HTTP: {machine()}")
+    real_instance()
 
 
 if __name__ == "__main__":
