@@ -36,9 +36,10 @@ PROMISED = [
 
 
 class Observed(NamedTuple):
-    """An instance that goes on with mixed traffic, and the Prometheus that saw it."""
+    """A live and an offline instance that go on with mixed traffic, and the Prometheus that saw it."""
 
     live: Live
+    offline: Server
     prometheus: Prometheus
 
 
@@ -123,19 +124,34 @@ def live(
 
 
 @pytest.fixture(scope="module")
-def observed(live: Live, world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
-    with prometheus(tmp_path_factory.mktemp("prometheus"), [live.server.admin]) as made:
-        wait_until_seen(live.server, made)
+def observed(
+    live: Live, server: Server, world: World, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Observed]:
+    both = (live.server, server)
+    with prometheus(tmp_path_factory.mktemp("prometheus"), [each.admin for each in both]) as made:
+        look_around(server)
+        for each in both:
+            wait_until_seen(each, made)
         mix(live, world, "second")  # a rate needs samples from before and after
-        wait_until_seen(live.server, made)
-        yield Observed(live, made)
+        look_around(server)
+        for each in both:
+            wait_until_seen(each, made)
+        yield Observed(live, server, made)
+
+
+def look_around(server: Server) -> None:
+    """Ask for what the packs have, as the readers of a demo do."""
+    for path, status in (("hello.txt", 200), ("world.json", 200), ("world/0/0/0.mvt", 200), ("absent", 404)):
+        for _ in range(4):
+            assert ask(server.assets, f"/edge/assets/{path}").status == status
 
 
 def wait_until_seen(server: Server, made: Prometheus) -> None:
     """Wait until the workers have written all down and Prometheus has read it."""
     requests = "http_requests_total"
     told = sum(value for (name, _), value in counts(server).items() if name == requests)
-    eventually(lambda: made.value(f"sum({requests})") >= told, within=15)
+    seen = f'sum({requests}{{instance="{server.admin}"}})'
+    eventually(lambda: made.value(seen) >= told, within=15)
 
 
 @needs_prometheus
@@ -170,6 +186,17 @@ def test_every_query_of_the_dashboard_has_data(observed: Observed, panel: str, e
     assert observed.prometheus.query(expression), panel
 
 
+# What only fills have.
+OF_FILLS = ("Fill success ratio A", "Fill latency p95 A")
+
+
+@needs_prometheus
+def test_in_offline_mode_every_panel_has_data_but_those_of_fills(observed: Observed) -> None:
+    asked = queries(str(observed.offline.admin).replace(".", "[.]"))
+    empty = [panel for panel, expression in asked if not observed.prometheus.query(expression)]
+    assert set(empty) == set(OF_FILLS)
+
+
 @needs_prometheus
 def test_every_rule_is_evaluated_and_none_of_a_healthy_instance_is_about_to_page(observed: Observed) -> None:
     def unhealthy() -> list[str]:
@@ -179,8 +206,10 @@ def test_every_rule_is_evaluated_and_none_of_a_healthy_instance_is_about_to_page
     rules = {rule["name"]: rule for rule in observed.prometheus.rules()}
     assert not [name for name, rule in rules.items() if rule.get("state") == "firing"]
     for name in ("instance:svc_edge_requests:rate5m", "instance:svc_edge_latency_seconds:p95_5m"):
-        eventually(lambda name=name: observed.prometheus.query(name), within=5)  # type: ignore[misc]
-    assert 0 < observed.prometheus.value("instance:svc_edge_hits:ratio5m") < 1
+        eventually(lambda name=name: len(observed.prometheus.query(name)) == 2)  # type: ignore[misc]
+    hits = "instance:svc_edge_hits:ratio5m"
+    assert 0 < observed.prometheus.value(f'{hits}{{instance="{observed.live.server.admin}"}}') < 1
+    assert observed.prometheus.value(f'{hits}{{instance="{observed.offline.admin}"}}') == 1
 
 
 def scraped(server: Server) -> dict[str, list[dict[str, str]]]:

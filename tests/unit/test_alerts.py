@@ -76,3 +76,15 @@ def test_rules_read_metrics_that_are_declared_or_recorded_and_of_one_job() -> No
         selectors = re.findall(r"([a-z_:0-9]+)\{([^}]*)\}", rule["expr"])
         assert {name for name, _ in selectors} <= declared | recorded
         assert all('job="svc-edge"' in labels for _, labels in selectors), rule["expr"]
+
+
+def test_the_page_on_monitoring_lists_each_alert_as_it_is() -> None:
+    page = (DEPLOY.parent / "docs" / "MONITORING.md").read_text(encoding="utf-8")
+    listed = dict(
+        re.findall(r"^\| `(Edge\w+)` \| .+? \| (\w+(?: once)? \| \w+ \| \d+) \|$", page, re.MULTILINE)
+    )
+    for name, alert in ALERTS.items():
+        section = alert["annotations"]["runbook_url"].partition("#")[2].partition("-")[0]
+        told = f"{alert.get('for', 'at once')} | {alert['labels']['severity']} | {section}"
+        assert listed.pop(name) == told
+    assert not listed
