@@ -17,7 +17,7 @@ COMPONENTS = ("worker", "sidecar")
 ACCEPT = "accept"  # the queue of connections that nobody has taken yet
 FILL = "fill"  # the queue of fetches
 MISS_CAUSES = ("cold", "stale", "bypass")
-AUDIT_KINDS = ("fill", "reject")
+AUDIT_KINDS = ("begin", "resume", "fill", "fill_failed", "reject", "dropped")
 PARK_RESULTS = ("stored", "revalidated", "stale", "passed", "refused", "timeout", "fill_unavailable", "gone")
 
 MAX_HOSTS = 64  # of `edge.allow` that have series of their own
@@ -243,7 +243,7 @@ GROUPS: tuple[tuple[str, tuple[Declared, ...]], ...] = (
             Declared(
                 "audit_records_total",
                 COUNTER,
-                "Records written to the audit log.",
+                "Records written to the audit chain.",
                 "Stands still while fills go on: nothing is audited; see `audit.enabled`.",
                 (("kind", ", ".join(f"`{kind}`" for kind in AUDIT_KINDS)),),
             ),
