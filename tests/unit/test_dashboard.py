@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 from itertools import combinations
 from typing import Any
 
 import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from edge_server.observe.declarations import DECLARED, HISTOGRAM
 from tests.dashboard import DASHBOARD, DEPLOY, PANELS, queries
 
 COLUMNS = 24
+# What Grafana reads and its schema does not have: of annotations.
+OUTSIDE_THE_SCHEMA = {"builtIn", "titleFormat", "textFormat", "step"}
 NAMES = {declared.name for declared in DECLARED}
 SERIES = NAMES | {
     f"{declared.name}_{suffix}"
@@ -33,6 +39,22 @@ def overlap(one: dict[str, int], other: dict[str, int]) -> bool:
 def metrics_in(expression: str) -> set[str]:
     """Return the names in front of a selector."""
     return set(re.findall(r"([a-z_:0-9]+)\{", expression))
+
+
+def lost(given: Any, kept: Any) -> set[str]:
+    """Return the names in `given` that are not in `kept`, or with another value."""
+    if isinstance(given, dict):
+        found = [lost(value, kept[name]) if name in kept else {name} for name, value in given.items()]
+        return set().union(*found)
+    if isinstance(given, list):
+        return set().union(*(lost(*pair) for pair in zip(given, kept, strict=True)))
+    return set() if given == kept else {f"{given!r} became {kept!r}"}
+
+
+def test_grafanas_own_schema_knows_every_field_of_the_dashboard_and_of_its_panels() -> None:
+    register_default_plugins()
+    read = Dashboard.from_json(json.loads(json.dumps(DASHBOARD)))
+    assert lost(DASHBOARD, json.loads(json.dumps(read, cls=JSONEncoder))) == OUTSIDE_THE_SCHEMA
 
 
 def test_ids_are_unique_and_the_format_is_one_that_grafana_knows() -> None:
