@@ -115,7 +115,7 @@ def live(
             authority,
             cas__path=folder / "cas",
             ingress__timeout_secs=2,
-            ingress__header_timeout="300ms",
+            ingress__header_timeout="1s",
             retry__live_fill__max_retries=1,
         )
         made = Live(module_serve(*given, *world.packs), origin)
