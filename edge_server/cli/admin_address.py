@@ -18,6 +18,7 @@ from edge_server.errors import ResourceError
 DEFAULT = "127.0.0.1:9909"
 
 _TIMEOUT_S = 5
+_ALIVE_TIMEOUT_S = 2  # below the 3 s that the image's HEALTHCHECK has in all
 _MAX_ANSWER_BYTES = 64 << 20  # a million packs' worth of status; what is larger is no instance
 
 
@@ -61,7 +62,7 @@ def require_alive(admin: Address) -> None:
     Raises:
         ResourceError: it does not.
     """
-    connection = http.client.HTTPConnection(admin.host, admin.port, timeout=_TIMEOUT_S)
+    connection = http.client.HTTPConnection(admin.host, admin.port, timeout=_ALIVE_TIMEOUT_S)
     try:
         connection.request("GET", "/healthz")
         status = connection.getresponse().status
