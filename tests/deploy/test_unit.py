@@ -57,6 +57,29 @@ def test_systemd_understands_the_unit(tmp_path: Path) -> None:
     assert "LimitNoFiles" in analyze("verify", unit).stderr
 
 
+DROP_INS = (
+    ("LoadCredential=token:/etc/svc-edge/token", "Environment=SVC_EDGE_ADMIN__TOKEN_FILE=%d/token"),
+    ("CPUAffinity=0",),
+    ("MemoryMax=1G",),
+    ("AmbientCapabilities=", "CapabilityBoundingSet=", "PrivateUsers=yes"),
+)
+
+
+@pytest.mark.parametrize("lines", DROP_INS, ids=lambda lines: lines[0].partition("=")[0])
+def test_systemd_understands_the_drop_ins_of_the_manual(tmp_path: Path, lines: tuple[str, ...]) -> None:
+    manual = (ROOT / "docs" / "DEPLOY.md").read_text()
+    assert all(re.sub(r"=(0|1G)$", "=", line) in manual for line in lines)
+    unit = tmp_path / "svc-edge.service"
+    unit.write_text(UNIT.read_text().replace("/opt/svc-edge/bin", str(Path(sys.executable).parent)))
+    drop_in = tmp_path / "svc-edge.service.d" / "more.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text("\n".join(["[Service]", *lines, ""]))
+    told = analyze("verify", unit)
+    assert (told.returncode, told.stderr) == (0, "")
+    drop_in.write_text("[Service]\nCPUAfinity=0\n")  # it is read
+    assert "CPUAfinity" in analyze("verify", unit).stderr
+
+
 def test_it_is_exposed_as_little_as_a_server_can_be(tmp_path: Path) -> None:
     told = analyze("security", "--offline=true", "--no-pager", UNIT)
     (exposure,) = re.findall(r"Overall exposure level for svc-edge\.service: ([0-9.]+)", told.stdout)
