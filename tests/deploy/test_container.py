@@ -9,11 +9,12 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import yaml
 
 import edge_server
 from tests.deploy import containers
@@ -122,11 +123,14 @@ def start(image: str, world: World, tmp_path: Path) -> Iterator[Callable[..., Co
         if path.stat().st_uid == os.geteuid() and not path.stat().st_mode & 0o001:
             path.chmod(0o711 if path != packs else 0o755)
 
-    def begin(*more: str, command: tuple[str, ...] = (), ready: bool = True) -> Container:
-        flags, usual = containers.run_flags("offline", {"PACKS": str(packs), "CPUS": str(CPUS[0])})
+    def begin(
+        *more: str, command: Sequence[str] = (), ready: bool = True, flags: Sequence[str] | None = None
+    ) -> Container:
+        usual = containers.run_flags("offline", {"PACKS": str(packs), "CPUS": str(CPUS[0])})
+        flags, command = (flags or usual[0], command or usual[1])
         assets, admin = free_place(), free_place()
-        flags += [f"--env=SVC_EDGE_BIND_ADDR={assets}", f"--env=SVC_EDGE_METRICS_ADDR={admin}"]
-        line = ["run", "--name", name, *containers.limits(), *flags, *more, image, *(command or usual)]
+        places = [f"--env=SVC_EDGE_BIND_ADDR={assets}", f"--env=SVC_EDGE_METRICS_ADDR={admin}"]
+        line = ["run", "--name", name, *containers.limits(), *flags, *places, *more, image, *command]
         out = tmp_path / "out"
         with open(out, "wb") as file:
             process = subprocess.Popen(containers.podman_line(*line), stdout=file, stderr=file)
@@ -198,3 +202,57 @@ def test_live_starts_with_the_memory_that_the_compose_file_gives(start: Callable
     (memory,) = [flag for flag in flags if flag.startswith("--memory")]
     container = start(shm, memory, command=("serve", "/data", *LIVE))
     assert ask(container.assets, "/readyz").status == 200
+
+
+# As Kubernetes would start it, and stop it
+
+BASE = ROOT / "deploy" / "kubernetes" / "base"
+
+
+def pod_flags(container: dict[str, Any], pod: dict[str, Any], sources: dict[str, Path]) -> list[str]:
+    """Return what a kubelet would give the runtime; `sources` are folders that stand in for volumes."""
+    context, limits = container["securityContext"], container["resources"]["limits"]
+    assert context["readOnlyRootFilesystem"]
+    assert not context["allowPrivilegeEscalation"]
+    identity = pod["securityContext"]
+    flags = [
+        "--read-only",
+        "--security-opt=no-new-privileges",
+        f"--user={identity['runAsUser']}:{identity['runAsGroup']}",
+    ]
+    flags += [f"--cap-drop={name}" for name in context["capabilities"]["drop"]]
+    flags += [f"--cpus={limits['cpu']}", f"--memory={limits['memory'].removesuffix('i').lower()}"]
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    for mount in container["volumeMounts"]:
+        name, path = mount["name"], mount["mountPath"]
+        if name in sources:
+            flags.append(f"--volume={sources[name]}:{path}:ro")
+            continue
+        size = volumes[name]["emptyDir"]["sizeLimit"].removesuffix("i").lower()
+        flags.append(f"--shm-size={size}" if path == "/dev/shm" else f"--tmpfs={path}:size={size}")
+    return flags
+
+
+@needs_containers
+def test_a_pod_starts_and_its_pre_stop_hook_drains_it(
+    start: Callable[..., Container], world: World, tmp_path: Path
+) -> None:
+    pod = yaml.safe_load((BASE / "deployment.yaml").read_text())["spec"]["template"]["spec"]
+    (told,) = pod["containers"]
+    settings = world.folder.parent / "ron"
+    settings.mkdir(exist_ok=True)
+    shutil.copy(BASE / "svc-edge.yaml", settings)
+    packs = world.folder.parent
+    flags = pod_flags(told, pod, {"config": settings, "packs": packs})
+    container = start(flags=flags, command=told["args"])
+    assert container.events("start")[0]["workers"] == 1  # of a limit of one CPU
+    assert ask(container.assets, told["readinessProbe"]["httpGet"]["path"]).status == 200
+    assert ask(container.assets, told["livenessProbe"]["httpGet"]["path"]).status == 200
+    assert ask(container.assets, "/edge/assets/assets/hello.txt").body == world.files["hello.txt"]
+
+    done = container.run(*told["lifecycle"]["preStop"]["exec"]["command"])
+    assert done.returncode == 0, done.stderr
+    assert ask(container.assets, "/readyz").status == 503
+    assert ask(container.assets, "/healthz").status == 200
+    assert podman("kill", "--signal=TERM", container.name).returncode == 0
+    assert container.process.wait(30) == 0
