@@ -1,4 +1,4 @@
-# Two stages: the first compiles, the second has libev and a virtual environment and nothing to build with.
+# Stages: one compiles; the last has libev and a virtual environment and nothing to build with.
 #
 #   docker build -t svc-edge --build-arg VERSION=0.1.0 --build-arg REVISION="$(git rev-parse HEAD)" .
 #
@@ -6,6 +6,12 @@
 
 # Any Debian with CPython 3.10 to 3.13 as python3. The official images build it with profile-guided optimisation and LTO.
 ARG BASE_IMAGE=docker.io/library/python:3.13-slim-bookworm
+
+# What is to be installed, by itself: a change of anything else in setup.cfg fetches nothing again.
+FROM ${BASE_IMAGE} AS requirements
+COPY setup.cfg /
+RUN python3 -c 'import configparser as c; p = c.ConfigParser(); p.read("/setup.cfg"); print(p["options"]["install_requires"])' \
+    >/requirements.txt
 
 FROM ${BASE_IMAGE} AS build
 # A base with the distribution's Python needs python3-dev and python3-venv too.
@@ -18,13 +24,11 @@ RUN apt-get update \
 WORKDIR /src
 RUN python3 -m venv /opt/build && python3 -m venv --without-pip /opt/svc-edge
 # Dependencies have a layer of their own: a change of the code does not fetch them again.
-COPY setup.cfg ./
+COPY --from=requirements /requirements.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=secret,id=pip_conf \
     --mount=type=secret,id=ca_bundle \
-    python3 -c 'import configparser as c; p = c.ConfigParser(); p.read("setup.cfg"); print(p["options"]["install_requires"])' \
-        >requirements.txt \
- && PIP_CONFIG_FILE=/run/secrets/pip_conf PIP_USE_PEP517=1 \
+    PIP_CONFIG_FILE=/run/secrets/pip_conf PIP_USE_PEP517=1 \
     /opt/build/bin/pip --python /opt/svc-edge/bin/python3 install -r requirements.txt
 COPY . .
 RUN --mount=type=cache,target=/root/.cache/pip \

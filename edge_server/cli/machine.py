@@ -223,7 +223,7 @@ def check_shared_memory(folder: Path, needed_bytes: int = 0) -> Finding:
     """The tmpfs of the shared structures: there, writable, with room.
 
     Args:
-        needed_bytes: what live mode needs of it (`supervisor.fills.needed_bytes`); 0 offline.
+        needed_bytes: what must be free of it (`supervisor.room.needed_bytes`).
     """
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -258,10 +258,10 @@ def check_shared_memory(folder: Path, needed_bytes: int = 0) -> Finding:
 
 
 def _lacking(place: os.statvfs_result, seen: str, needed_bytes: int) -> Finding:
-    """What is to be said of a tmpfs without room for live mode: for certain, or while others use it."""
+    """What is to be said of a tmpfs without room: for certain, or while others use it."""
     remedy = (
-        f"live mode needs {-(-needed_bytes // 2**20)} MiB: docker --shm-size, an emptyDir of medium Memory, "
-        "or a smaller cas.memory_bytes"
+        f"beside the catalog {-(-needed_bytes // 2**20)} MiB are needed: docker --shm-size, an emptyDir "
+        "of medium Memory, in live mode a smaller cas.memory_bytes"
     )
     if place.f_blocks * place.f_frsize < needed_bytes:
         return Finding("shared memory", "fail", seen, remedy)

@@ -7,53 +7,17 @@ Lifetime     the supervisor's: a sidecar that dies leaves all of it to its succe
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_server.config.schema import Config
-from edge_server.config.units import spoken_size
 from edge_server.errors import ResourceError
 from edge_server.roles import FillBrief
-from edge_server.shm.fill_index import FillIndex, bytes_for, records_for
+from edge_server.shm.fill_index import FillIndex
 from edge_server.shm.scoreboard import SIDECAR_SLOT, identity_of
 from edge_server.shm.segment import SHM_DIR, segment_name
 from edge_server.supervisor.channels import Channels
-
-# Beside index and memory tier: metrics files, whose pages are taken as they are written to.
-SPARE_BYTES = 8 << 20
-
-
-def needed_bytes(config: Config) -> int:
-    """Return what /dev/shm must have room for, beside the catalog, in live mode."""
-    return bytes_for(_records(config)) + config.cas.memory_bytes + SPARE_BYTES
-
-
-def require_room(config: Config, folder: Path = SHM_DIR) -> None:
-    """Return if a tmpfs has room for all that fills will need of it.
-
-    Whoever writes to a page that a full tmpfs does not have is killed by SIGBUS; so this is an
-    error at the start and not an accident of a busy hour.
-
-    Raises:
-        ResourceError: it has not; the text says how much is missing and what helps.
-    """
-    free = shutil.disk_usage(folder).free
-    if free >= needed_bytes(config):
-        return
-    index, tier = bytes_for(_records(config)), config.cas.memory_bytes
-    raise ResourceError(
-        f"{folder} has {spoken_size(free)} free, and live mode needs {spoken_size(needed_bytes(config))}: "
-        f"{spoken_size(index)} for the fill index, {spoken_size(tier)} for cas.memory_bytes, "
-        f"{spoken_size(SPARE_BYTES)} for metrics; set a smaller cas.memory_bytes, or give it more: "
-        "docker run --shm-size, an emptyDir with medium: Memory and a sizeLimit, "
-        f"mount -o remount,size=SIZE {folder}"
-    )
-
-
-def _records(config: Config) -> int:
-    cas = config.cas
-    return records_for(cas.memory_bytes, cas.max_bytes if cas.path is not None else 0)
+from edge_server.supervisor.room import index_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +35,7 @@ class Fills:
         Raises:
             ResourceError: there is no room for it.
         """
-        require_room(config)
-        index = FillIndex.create(segment_name("fills"), _records(config))
+        index = FillIndex.create(segment_name("fills"), index_records(config))
         folder = SHM_DIR / segment_name("cas")
         try:
             folder.mkdir(mode=0o700)

@@ -26,10 +26,11 @@ from edge_server.shm.scoreboard import Gate, Scoreboard
 from edge_server.shm.segment import SHM_DIR, claim, process_age_s, remove_own, remove_stale, segment_name
 from edge_server.supervisor import listen, pinning
 from edge_server.supervisor.building import Load, mounted, plan_cpus
-from edge_server.supervisor.fills import Fills, require_room
+from edge_server.supervisor.fills import Fills
 from edge_server.supervisor.generations import Generation
 from edge_server.supervisor.loop import Instance, Supervisor
 from edge_server.supervisor.notify import Notifier
+from edge_server.supervisor.room import require_room
 from edge_server.supervisor.signals import Interrupted, SignalQueue, interruptible
 
 IDENTITY = "supervisor"
@@ -84,9 +85,9 @@ def _boot(
     undo.callback(listeners.close)
     metrics_dir = _make_metrics_dir()
     _tell_start(config, listeners, slots, [*warnings, *(f"removed stale {name}" for name in stale)])
-    if config.edge.mode == "live":
-        require_room(config)  # before packs are read, and again by Fills.make when the catalog has its part
+    require_room(config)
     catalog = Catalog.build(mounted(config), generation=1, name=segment_name("catalog-g1"))
+    require_room(config)
     board = Scoreboard.create(slots, segment_name("scoreboard"))
     board.generation = catalog.generation
     ledger = Ledger.create(slots, segment_name("admission-g1"))

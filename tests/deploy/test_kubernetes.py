@@ -21,7 +21,7 @@ import yaml
 from edge_server.config.load import load
 from edge_server.config.schema import Config
 from edge_server.config.units import parse_size
-from edge_server.supervisor.fills import needed_bytes
+from edge_server.supervisor.room import needed_bytes
 from tests.servers import run
 
 ROOT = Path(__file__).parents[2]
@@ -200,7 +200,7 @@ def test_shared_memory_and_the_limit_have_room(overlay: Overlay, tmp_path: Path)
     shm = parse_size(overlay.volume("shm")["emptyDir"]["sizeLimit"] + "B")
     limit = parse_size(overlay.container["resources"]["limits"]["memory"] + "B")
     catalogs = 64 << 20
-    assert shm >= catalogs + (needed_bytes(config) if overlay.name == "live" else 0)
+    assert shm >= catalogs + needed_bytes(config)
     assert limit >= shm + config.workers.warm_bytes + (128 << 20)
 
 
