@@ -24,6 +24,9 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         platforms+=' aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu qemu-aarch64:qemu-user'
         platforms+=' /usr/aarch64-linux-gnu/include/stdio.h:libc6-dev-arm64-cross'
     fi
+    # The image is built and run, the unit judged: 30 MB to fetch and 130 MB on the disk. The first build makes a base
+    # image and fetches about 150 MB of packages and wheels; all of it stays in ~/.cache/svc-edge (1.5 GB).
+    platforms+=' podman:podman buildah:buildah runc:runc mmdebstrap:mmdebstrap systemd-analyze:systemd'
 fi
 
 case $purpose in
