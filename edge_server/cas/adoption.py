@@ -10,12 +10,26 @@ from __future__ import annotations
 
 import os
 import stat
+from typing import NamedTuple
 
 from edge_server.cas.bodies import body_path
 from edge_server.cas.contents import Contents
+from edge_server.cas.disk import Opened
 from edge_server.cas.tier import FOLDERS
 from edge_server.errors import NoRoom, ResourceError
 from edge_server.shm.fill_index import DISK, MEMORY, NO_DIGEST, Flag, Stored
+
+
+class Survey(NamedTuple):
+    """What of the disk's bodies is there.
+
+    Attributes:
+        gone: of those that were expected.
+        there: of those that its records name.
+    """
+
+    gone: set[bytes]
+    there: set[bytes]
 
 
 class Adoption:
@@ -25,7 +39,7 @@ class Adoption:
         self._contents = contents
 
     def run(self) -> None:
-        """Take over everything.
+        """Take over what is in the index and in memory; the disk follows.
 
         Raises:
             ResourceError: the memory tier's folder cannot be used.
@@ -38,25 +52,39 @@ class Adoption:
         for stored in sorted(contents.index.adopt(), key=lambda stored: stored.order):
             self._take(stored)
         self._remove_unknown()
-        self.open_disk()
         contents.make_room(MEMORY)
 
-    def open_disk(self) -> None:
-        """Open the disk tier, if there is one, and take over what its records add; see `Disk.open`."""
+    def expected(self) -> dict[bytes, int]:
+        """Return which bodies are to be on the disk, and their sizes."""
+        return {digest: body.size for digest, body in self._contents.bodies.items() if DISK in body.tiers}
+
+    def survey(self, expected: dict[bytes, int], rows: list[tuple[str, Stored]]) -> Survey:
+        """Look which bodies are on the disk; without the store's lock."""
         disk = self._contents.disk
-        rows = None if disk is None else disk.open()
-        if disk is None or rows is None:
+        assert disk is not None
+        gone = {digest for digest, size in expected.items() if not disk.tier.has(digest, size)}
+        told = {stored.record.digest: stored.record.size for _, stored in rows}
+        there = {
+            digest for digest, size in told.items() if _is_file(body_path(disk.tier.folder, digest), size)
+        }
+        return Survey(gone, there)
+
+    def take_disk(self, opened: Opened, survey: Survey) -> None:
+        """Use the disk tier, and take over what its records add."""
+        disk = self._contents.disk
+        assert disk is not None
+        rows = disk.take(opened)
+        if rows is None:
             return
-        for digest, body in list(self._contents.bodies.items()):
-            if DISK in body.tiers and not disk.tier.has(digest, body.size):
-                self._contents.lose(digest, DISK)
-                if digest in self._contents.bodies:
-                    self._contents.unsettle(digest)
-        self._load(rows)
-        try:
-            disk.fit()
-        except OSError as error:
-            disk.fail(error)
+        for digest in survey.gone:
+            body = self._contents.bodies.get(digest)
+            if body is None or DISK not in body.tiers:
+                continue
+            self._contents.lose(digest, DISK)
+            if digest in self._contents.bodies:
+                self._contents.unsettle(digest)
+        self._load(rows, survey.there)
+        disk.fit(opened.found)
         self._keep({stored.key_id: stored for _, stored in rows})
         self._contents.make_room(DISK)
 
@@ -95,7 +123,7 @@ class Adoption:
                 if digest not in self._contents.bodies:
                     memory.unlink(digest)
 
-    def _load(self, rows: list[tuple[str, Stored]]) -> None:
+    def _load(self, rows: list[tuple[str, Stored]], there: set[bytes]) -> None:
         """Add the disk's records that the index does not have, the newest that it has room for."""
         contents = self._contents
         assert contents.disk is not None
@@ -103,11 +131,11 @@ class Adoption:
         room = contents.index.room
         unusable = [stored.key_id for _, stored in new[: max(0, len(new) - room)]]
         for key, stored in new[max(0, len(new) - room) :]:
-            if not self._load_one(key, stored):
+            if not self._load_one(key, stored, there):
                 unusable.append(stored.key_id)
         contents.disk.forget(unusable)
 
-    def _load_one(self, key: str, stored: Stored) -> bool:
+    def _load_one(self, key: str, stored: Stored, there: set[bytes]) -> bool:
         """Take over a record of the disk; return False if it is of no use."""
         contents, record = self._contents, stored.record
         assert contents.disk is not None
@@ -118,7 +146,7 @@ class Adoption:
                 return True
             body = contents.bodies.get(record.digest)
             if body is None:
-                if not _is_file(body_path(contents.disk.tier.folder, record.digest), record.size):
+                if record.digest not in there:
                     return False
                 body = contents.add(record.digest, record.size, DISK, is_verified=False)
             contents.put(stored.key_id, record, key, stored.order, is_kept=True, is_cut=is_cut)

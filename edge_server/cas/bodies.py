@@ -45,6 +45,15 @@ def seal(fd: int, digest: bytes) -> None:
         OSError: the file system does not take it.
     """
     os.fchmod(fd, SEALED_MODE)
+    stamp(fd, digest)
+
+
+def stamp(fd: int, digest: bytes) -> None:
+    """Give a file the time of modification of a sealed body.
+
+    Raises:
+        OSError: the file system does not take it.
+    """
     time_ns = seal_ns(digest)
     os.utime(fd, ns=(time_ns, time_ns))
 

@@ -26,6 +26,8 @@ from edge_server.shm.fill_index import (
     Word,
 )
 
+_UNVERIFIED = int(Flag.UNVERIFIED)  # PERF: as in fill_results.py
+
 
 class Body:
     """One body.
@@ -58,6 +60,7 @@ class Contents:
         eviction: what goes when there is no room.
         unsettled: digests of bodies that are to be copied to the disk, in their order.
         unverified: digests of bodies that nobody has hashed since this instance began.
+        installing: digests of files that are about to be bodies on the disk.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Contents:
         self.bodiless: Sieve[bytes] = Sieve(index.take_visited)
         self.unsettled: dict[bytes, None] = {}
         self.unverified: dict[bytes, None] = {}
+        self.installing: set[bytes] = set()
         self._on_event = on_event
 
     def tier(self, number: int) -> Tier:
@@ -96,6 +100,7 @@ class Contents:
         order: int = 0,
         is_kept: bool = False,
         is_cut: bool = False,
+        digest: bytes | None = None,
     ) -> FillRecord:
         """Have a key answered by a record, whose body is among `bodies`; return it as it was put.
 
@@ -103,6 +108,7 @@ class Contents:
             order: see Stored; 0 for that of the record before, or now.
             is_kept: whether the disk's records have it already.
             is_cut: whether `key` is only the beginning of it.
+            digest: of the body; None for that of the record.
 
         Raises:
             NoRoom: the fill index has no room, whatever is evicted.
@@ -111,13 +117,13 @@ class Contents:
         order = order or (time.time_ns() if old is None else old.order)
         if old is None:
             self.eviction.make_place()
-        made = self._placed(record)
+        made = self._placed(record, record.digest if digest is None else digest)
         is_cut = is_cut or (old is not None and old.is_cut and old.key == key)
         self.index.put(key_id, made, key, order, is_cut)
         if old is not None and old.record.digest != made.digest:
             self._release(key_id, old.record.digest)
         self._hold(key_id, made.digest)
-        if not is_kept:
+        if not is_kept and self.disk is not None:
             self._keep(Stored(key_id, key, is_cut, order, -1, made), old)
         return made
 
@@ -245,18 +251,20 @@ class Contents:
         tier.queue.discard(digest)
         tier.used_bytes -= body.size
         self._show()
+        if number == DISK and digest in self.installing:
+            return
         try:
             tier.unlink(digest)
         except OSError as error:
             self.fail(number, error)
 
-    def _placed(self, record: FillRecord) -> FillRecord:
-        """Return a record with tier and flags as its body is."""
-        if record.digest == NO_DIGEST:
-            return record._replace(size=0, tier=MEMORY)
-        body = self.bodies[record.digest]
-        flags = record.flags & ~Flag.UNVERIFIED if body.is_verified else record.flags | Flag.UNVERIFIED
-        return record._replace(size=body.size, tier=min(body.tiers), flags=int(flags))
+    def _placed(self, record: FillRecord, digest: bytes) -> FillRecord:
+        """Return a record with this body, and with tier and flags as that is."""
+        if digest == NO_DIGEST:
+            return record._replace(digest=digest, size=0, tier=MEMORY)
+        body = self.bodies[digest]
+        flags = int(record.flags) & ~_UNVERIFIED if body.is_verified else int(record.flags) | _UNVERIFIED
+        return record._replace(digest=digest, size=body.size, tier=min(body.tiers), flags=flags)
 
     def _hold(self, key_id: bytes, digest: bytes) -> None:
         if digest == NO_DIGEST:

@@ -14,7 +14,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from edge_server.cas.tier import Tier
 from edge_server.shm.fill_index import DiskState, FillIndex, Stored, Word
@@ -29,12 +29,35 @@ LOCK = "writer.lock"
 OnEvent = Callable[[str, dict[str, object]], None]
 
 
+class Opened(NamedTuple):
+    """What opening has found; the store's lock is not held for it.
+
+    Attributes:
+        lock_fd: keeps the folder.
+        forgotten: which records were forgotten first.
+        rows: see `DiskRecords.load`.
+        found: of its file system.
+    """
+
+    lock_fd: int
+    records: DiskRecords
+    forgotten: set[bytes]
+    rows: list[tuple[str, Stored]]
+    found: os.statvfs_result
+
+    def close(self) -> None:
+        """Let go of it, where nobody uses it."""
+        self.records.close()
+        os.close(self.lock_fd)
+
+
 class Disk:
     """The tier and its records.
 
     Attributes:
         tier: its bodies.
         reason: why it is unusable; empty while it works.
+        is_opening: whether somebody is about to open it.
 
     Args:
         index: told of the state, in a word of its header.
@@ -44,6 +67,7 @@ class Disk:
     def __init__(self, tier: Tier, index: FillIndex, on_event: OnEvent) -> None:
         self.tier = tier
         self.reason = "not opened yet"
+        self.is_opening = False
         self._index = index
         self._max_bytes = tier.max_bytes
         self._on_event = on_event
@@ -60,34 +84,65 @@ class Disk:
     @property
     def is_due(self) -> bool:
         """Whether it is time to try again."""
-        return not self.is_usable and time.monotonic() >= self._retry_s
+        return not self.is_usable and not self.is_opening and time.monotonic() >= self._retry_s
 
-    def open(self) -> list[tuple[str, Stored]] | None:
-        """Begin, or try again; return what records there are, the oldest first; None if it does not work."""
+    def begin_opening(self) -> set[bytes]:
+        """Note that somebody opens it; return which records are to be forgotten first."""
+        self.is_opening = True
+        self._unlock()  # the folder may be another one now
+        return set(self._forgotten)
+
+    def open(self, forgotten: set[bytes]) -> Opened:
+        """Begin, or try again, without the store's lock: a disk may take long, or hang.
+
+        Args:
+            forgotten: of `begin_opening`.
+
+        Raises:
+            OSError: it does not work.
+        """
         from edge_server.cas.disk_records import DiskRecords  # without a disk, no database is loaded
 
+        os.makedirs(self.tier.folder, mode=0o700, exist_ok=True)
+        lock_fd = lock_folder(self.tier.folder)
+        records: DiskRecords | None = None
         try:
-            os.makedirs(self.tier.folder, mode=0o700, exist_ok=True)
-            self._unlock()  # the folder may be another one now
-            self._lock_fd = lock_folder(self.tier.folder)
             self.tier.open()
             self.tier.probe()
-            self._records = DiskRecords(self.tier.folder)
-            self._records.remove(self._forgotten)
-            rows = self._records.load()
+            records = DiskRecords(self.tier.folder)
+            records.remove(forgotten)
+            found = os.statvfs(self.tier.folder)
+            return Opened(lock_fd, records, forgotten, records.load(), found)
+        except BaseException:
+            if records is not None:
+                records.close()
+            os.close(lock_fd)
+            raise
+
+    def take(self, opened: Opened) -> list[tuple[str, Stored]] | None:
+        """Use what was opened; return what records there are, the oldest first; None if it does not work."""
+        self.is_opening = False
+        self._lock_fd, self._records = opened.lock_fd, opened.records
+        late = self._forgotten - opened.forgotten
+        try:
+            self._records.remove(late)
         except OSError as error:
             self.fail(error)
             return None
         self._forgotten.clear()
         self._show("", DiskState.USABLE)
-        return rows
+        return [row for row in opened.rows if row[1].key_id not in late]
 
-    def fit(self) -> None:
+    def fit(self, found: os.statvfs_result) -> None:
         """Let the bound be what the file system has room for, where that is less than what was configured."""
-        found = os.statvfs(self.tier.folder)
         ours_bytes = self.tier.used_bytes + found.f_bavail * found.f_frsize
         reserve_bytes = min(RESERVE_BYTES, found.f_blocks * found.f_frsize // 8)
         self.tier.max_bytes = max(0, min(self._max_bytes, ours_bytes - reserve_bytes))
+
+    def not_opened(self, error: OSError) -> None:
+        """Note that opening has failed."""
+        self.is_opening = False
+        self.fail(error)
 
     def fail(self, error: OSError) -> None:
         """Take the tier for unusable, until it is tried again."""

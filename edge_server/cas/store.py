@@ -20,9 +20,10 @@ from typing import Any, NamedTuple
 from edge_server.cas.adoption import Adoption
 from edge_server.cas.contents import Body, Contents
 from edge_server.cas.disk import OnEvent, lock_folder
+from edge_server.cas.opening import Opening
 from edge_server.cas.settling import Settling
 from edge_server.cas.verifying import Verifying
-from edge_server.cas.writer import Writer
+from edge_server.cas.writer import MEMORY_SHARE, Writer
 from edge_server.errors import NoRoom, ResourceError
 from edge_server.shm.fill_index import DISK, MEMORY, NO_DIGEST, FillIndex, FillRecord, Flag
 
@@ -70,6 +71,9 @@ class Store:
         self._verifying = Verifying(self.contents, self._lock, on_event)
         self._settling = Settling(self.contents, self._lock)
         self._adoption = Adoption(self.contents)
+        self._opening = Opening(
+            self.contents, self._lock, self._adoption, lambda: self._writer_fd is not None
+        )
         self._writer_fd: int | None = None
 
     def adopt(self) -> bool:
@@ -91,6 +95,7 @@ class Store:
             except OSError as error:
                 raise ResourceError(f"memory tier {folder} cannot be used: {error}") from error
             self._adoption.run()
+        self.retry_disk()
         return True
 
     def begin(self, size_hint: int | None = None, is_memory_only: bool = False) -> Writer:
@@ -104,6 +109,10 @@ class Store:
             NoRoom: neither tier takes it.
         """
         return Writer(self.contents, self._lock, size_hint, is_memory_only)
+
+    def is_for_memory(self, size: int) -> bool:
+        """Whether a body of so many bytes goes to memory first; else its writer touches the disk at once."""
+        return size <= self.contents.memory.max_bytes // MEMORY_SHARE
 
     def commit(self, writer: Writer, key_id: bytes, record: FillRecord, key: str) -> FillRecord:
         """Store what has been written as the response of a key.
@@ -137,7 +146,7 @@ class Store:
             NoRoom: the index does not take it.
         """
         with self._lock:
-            return self.contents.put(key_id, record._replace(digest=NO_DIGEST, size=0, tier=MEMORY), key)
+            return self.contents.put(key_id, record, key, digest=NO_DIGEST)
 
     def refresh(self, key_id: bytes, changes: Mapping[str, Any]) -> FillRecord | None:
         """Change fields of a record and keep its body, as after a 304; return it, None if there is none.
@@ -185,11 +194,8 @@ class Store:
         return disk is None or disk.is_usable
 
     def retry_disk(self) -> None:
-        """Try a disk that failed, if it is time to."""
-        with self._lock:
-            disk = self.contents.disk
-            if self._writer_fd is not None and disk is not None and disk.is_due:
-                self._adoption.open_disk()
+        """Try a disk that is not in use, if it is time to; see opening.py."""
+        self._opening.retry()
 
     def settle(self) -> bool:
         """Copy one body from memory to the disk; return whether there was one, and the disk works."""
@@ -217,7 +223,7 @@ class Store:
             with self._lock:
                 body = self.contents.bodies.get(digest)
                 is_wanted = body is not None and (DISK in body.tiers or body.pins)
-                if is_wanted or digest in self.contents.unsettled:
+                if is_wanted or digest in self.contents.unsettled or digest in self.contents.installing:
                     continue
                 try:
                     disk.tier.unlink(digest)
@@ -276,25 +282,41 @@ class Store:
                 break
             except OSError as error:
                 writer.give_up(error)
-        with suppress(OSError):
-            self.contents.tier(writer.number).sync_names(digest)
+        if writer.number == DISK:
+            with suppress(OSError):
+                self.contents.tier(DISK).sync_names(digest)
         self._on_event("cas_write", {"status": "ok"})
         return made
 
     def _install(
         self, writer: Writer, digest: bytes, key_id: bytes, record: FillRecord, key: str
     ) -> FillRecord:
-        # PERF: tests/perf/bench_fill.py; threads that store wait for each other once, not four times.
+        is_on_disk = writer.number == DISK
+        if is_on_disk:
+            self._install_on_disk(writer, digest)
         with self._lock:
-            writer.install()
+            if not is_on_disk:
+                writer.install()
+            self.contents.installing.discard(digest)
             body = self.contents.add(digest, writer.size, writer.number, is_verified=True)
             self.contents.retarget(body)
             return self._put(body, digest, key_id, record, key)
+
+    def _install_on_disk(self, writer: Writer, digest: bytes) -> None:
+        """Give a body its name there, without the lock: a disk that hangs holds up nobody else."""
+        with self._lock:
+            self.contents.installing.add(digest)
+        try:
+            writer.install()
+        except OSError:
+            with self._lock:
+                self.contents.installing.discard(digest)
+            raise
 
     def _put(self, body: Body, digest: bytes, key_id: bytes, record: FillRecord, key: str) -> FillRecord:
         """Give a body a key, under the lock; it is pinned meanwhile, and goes if it does not get one."""
         body.pins += 1
         try:
-            return self.contents.put(key_id, record._replace(digest=digest, size=body.size), key)
+            return self.contents.put(key_id, record, key, digest=digest)
         finally:
             self.contents.unpin(digest, body)

@@ -19,13 +19,14 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from edge_server.cas.bodies import body_path, seal, seal_ns
+from edge_server.cas.bodies import SEALED_MODE, body_path, seal_ns, stamp
 from edge_server.cas.sieve import Sieve
 
 FOLDERS = tuple(f"{number:02x}" for number in range(256))
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 _serial = itertools.count(1)
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Tier:
@@ -88,13 +89,13 @@ class Tier:
             os.unlink(path)
 
     def create(self) -> tuple[int, str]:
-        """Return descriptor and path of a new temporary file, to be read and written.
+        """Return descriptor and path of a new temporary file, which this descriptor alone may write.
 
         Raises:
             OSError: it cannot be made.
         """
         path = f"{self.folder}/tmp/{os.getpid()}-{next(_serial)}"
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), path
+        return os.open(path, _CREATE, SEALED_MODE), path
 
     def sync(self, fd: int) -> None:
         """Have a file's content reach the disk, where the tier is durable; without the store's lock."""
@@ -107,7 +108,7 @@ class Tier:
         Raises:
             OSError: it cannot be finished.
         """
-        seal(fd, digest)
+        stamp(fd, digest)
         self.sync(fd)
 
     def install(self, path: str, digest: bytes) -> None:
@@ -120,6 +121,8 @@ class Tier:
 
     def sync_names(self, digest: bytes) -> None:
         """Have the name of a body reach the disk, where the tier is durable; without the store's lock."""
+        if not self.is_durable:
+            return
         self._sync_folder(os.path.dirname(body_path(self.folder, digest)))
 
     def has(self, digest: bytes, size: int) -> bool:

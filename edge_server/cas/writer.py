@@ -7,8 +7,7 @@ Lifetime     until it is committed or aborted. A file of a killed sidecar is rem
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 from blake3 import blake3
@@ -30,6 +29,7 @@ class Writer:
     Attributes:
         size: bytes written so far.
         number: the tier that it is in.
+        is_memory_only: whether it never touches a disk; it may then take all of the memory tier.
 
     Args:
         contents: what the store holds.
@@ -52,8 +52,10 @@ class Writer:
         self.number = MEMORY
         self._contents = contents
         self._lock = lock
+        self.is_memory_only = is_memory_only
         self._tiers = [MEMORY] if is_memory_only else [MEMORY, DISK]  # that have not failed it
         self._hasher = blake3()
+        self._digest = b""
         self._fd = -1
         self._path = ""
         self._claimed = 0
@@ -72,8 +74,10 @@ class Writer:
         """
         assert self.is_open, "committed or aborted"
         needed = self.size + len(data)
-        with self._aborting():
-            if not self._claim(needed):
+        if self.write_in_memory(data):
+            return
+        try:
+            if self.number == MEMORY or not self._claim(needed):
                 self._move(needed)
             try:
                 write_all(self._fd, data)
@@ -81,12 +85,32 @@ class Writer:
                 self._fail(error)
                 self._move(needed)
                 self._retry(data)
-        self._hasher.update(data)
-        self.size = needed
+        except NoRoom:
+            self.abort()
+            raise
+        self._note(data)
+
+    def write_in_memory(self, data: bytes) -> bool:
+        """Add bytes if no disk is touched for it; return whether they were added."""
+        assert self.is_open, "committed or aborted"
+        needed = self.size + len(data)
+        if self.number != MEMORY or MEMORY not in self._tiers:
+            return False
+        if needed > self._claimed and not self._claim(needed):
+            return False
+        try:
+            write_all(self._fd, data)
+        except OSError as error:
+            self._fail(error)
+            return False
+        self._note(data)
+        return True
 
     def digest(self) -> bytes:
         """Return the BLAKE3-256 of what has been written."""
-        return self._hasher.digest()
+        if not self._digest:
+            self._digest = self._hasher.digest()
+        return self._digest
 
     def abort(self) -> None:
         """Throw away what has been written; fine at any time, and again."""
@@ -100,13 +124,12 @@ class Writer:
         Raises:
             NoRoom: no tier takes it; the writer is aborted.
         """
-        with self._aborting():
-            while True:
-                try:
-                    self._tier.seal(self._fd, self.digest())
-                    return
-                except OSError as error:
-                    self.give_up(error)
+        while True:
+            try:
+                self._tier.seal(self._fd, self.digest())
+                return
+            except OSError as error:
+                self.give_up(error)
 
     def give_up(self, error: OSError) -> None:
         """Go on in the other tier, as this one fails.
@@ -114,12 +137,15 @@ class Writer:
         Raises:
             NoRoom: the other does not take it; the writer is aborted.
         """
-        with self._aborting():
-            self._fail(error)
+        self._fail(error)
+        try:
             self._move(self.size)
+        except NoRoom:
+            self.abort()
+            raise
 
     def install(self) -> None:
-        """Give the sealed file its name; under the store's lock.
+        """Give the sealed file its name; on a disk without the store's lock.
 
         Raises:
             OSError: it cannot be renamed, and has its temporary name still.
@@ -171,7 +197,7 @@ class Writer:
 
     def _fits(self, size: int) -> bool:
         if self.number == MEMORY:
-            return size <= self._contents.memory.max_bytes // MEMORY_SHARE
+            return size <= self._contents.memory.max_bytes // (1 if self.is_memory_only else MEMORY_SHARE)
         disk = self._contents.disk
         return disk is not None and disk.is_usable and size <= disk.tier.max_bytes
 
@@ -199,6 +225,11 @@ class Writer:
         finally:
             _discard(old_fd, old_path)
 
+    def _note(self, data: bytes) -> None:
+        self._hasher.update(data)
+        self._digest = b""
+        self.size += len(data)
+
     def _retry(self, data: bytes) -> None:
         try:
             write_all(self._fd, data)
@@ -214,14 +245,6 @@ class Writer:
         with self._lock:
             self._tier.claimed_bytes -= self._claimed
         self._claimed = 0
-
-    @contextmanager
-    def _aborting(self) -> Iterator[None]:
-        try:
-            yield
-        except NoRoom:
-            self.abort()
-            raise
 
 
 def _copy(source: int, target: int, size: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import zlib
 from enum import IntFlag
+from functools import lru_cache
 from struct import Struct
 from typing import NamedTuple
 
@@ -78,6 +79,7 @@ class Stored(NamedTuple):
         return self.key.startswith(key) if is_prefix else self.key == key
 
 
+@lru_cache(maxsize=1024)
 def key_id(key: str, variant: str = "") -> bytes:
     """Return the 16 bytes under which a response is found: BLAKE3 of key and variant."""
     return blake3(key.encode(errors="surrogatepass") + b"\0" + variant.encode()).digest(KEY_ID_BYTES)

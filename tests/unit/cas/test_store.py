@@ -110,11 +110,12 @@ def test_without_a_disk_what_is_too_big_for_memory_is_refused(index: FillIndex, 
 
 def test_what_must_not_touch_a_disk_does_not(shelf: Shelf) -> None:
     with pytest.raises(NoRoom):
-        shelf.fill("a", bytes(BIG), is_memory_only=True)
-    shelf.fill("b", b"secret", is_memory_only=True, flags=int(Flag.PASSED))
+        shelf.fill("a", bytes(MEMORY_BYTES + 1), is_memory_only=True)
+    secret = b"secret" * (MEMORY_BYTES // 2 // 6)  # more than others may take of memory
+    shelf.fill("b", secret, is_memory_only=True, flags=int(Flag.PASSED))
     shelf.settle()
     assert shelf.disk is not None
-    assert shelf.read("b") == b"secret"
+    assert shelf.read("b") == secret
     assert not any(b"secret" in path.read_bytes() for path in shelf.disk.rglob("*") if path.is_file())
 
 
