@@ -122,7 +122,7 @@ def asking(
     sinks: list[MemorySink] = []
     hooks = Counts()
 
-    def open_sink(length: int | None) -> MemorySink:
+    def open_sink(length: int | None, may_store: bool) -> MemorySink:
         sinks.append(MemorySink())
         return sinks[-1]
 

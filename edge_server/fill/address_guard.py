@@ -2,8 +2,11 @@
 
 Specification: the IANA special-purpose registries (RFC 6890) as of 2025, RFC 4291 section 2.5.5, RFC 6052
 (NAT64), RFC 3056 (6to4), RFC 4380 (Teredo). A connection is made to an address that was checked, so a
-name that resolves to something else the next moment gains nothing. Caches what it resolved for
-RESOLVED_S; the resolver is an argument. Used by the threads of the engine.
+name that resolves to something else the next moment gains nothing.
+
+Process      whichever runs the engine; used by its tasks. Names are resolved in threads, RESOLVERS at most,
+             since the system's resolver has no deadline: who waits for one that hangs has.
+Memory       what was resolved, for RESOLVED_S, and that it could not be, for FAILED_S.
 """
 
 from __future__ import annotations
@@ -13,14 +16,23 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from edge_server.errors import FillUnavailable, NotAllowed
+from edge_server.fill.deadline import ConnectTimeout, Deadline
+from edge_server.fill.errands import Errands
+from edge_server.fill.loop import Signal
 
 Resolver = Callable[[str, int], Sequence[str]]
 _Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 RESOLVED_S = 10.0
+FAILED_S = 1.0
+RESOLVERS = 4
+_TIMEOUT_S = 2.0
 _MAX_RESOLVED = 1024
+
+_Found = list[str] | OSError | UnicodeError
 
 # Services of hosting platforms that hand out credentials. One of them is a global address and the
 # others are inside networks that an operator may open, so they are named: no setting opens them.
@@ -56,44 +68,100 @@ def system_resolver(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(info[4][0]) for info in found))
 
 
+class _Lookup:
+    """A name that is being resolved, and who waits for it."""
+
+    def __init__(self) -> None:
+        self.waiters: list[Signal] = []
+        self.found: _Found | None = None
+
+
 class AddressGuard:
     """Resolves names and lets through what may be connected to.
 
     Args:
         allow_private: networks that are let through although they are not global.
         resolver: what resolves; raises OSError for a name that has no address.
+        timeout_s: how long a name may take.
     """
 
-    def __init__(self, allow_private: Sequence[str] = (), resolver: Resolver = system_resolver) -> None:
+    def __init__(
+        self,
+        allow_private: Sequence[str] = (),
+        resolver: Resolver = system_resolver,
+        timeout_s: float = _TIMEOUT_S,
+    ) -> None:
         self._holes = tuple(ipaddress.ip_network(cidr) for cidr in allow_private)
         self._resolver = resolver
+        self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._resolved: dict[tuple[str, int], tuple[float, list[str]]] = {}
+        self._failed: dict[tuple[str, int], tuple[float, OSError | UnicodeError]] = {}
+        self._lookups: dict[tuple[str, int], _Lookup] = {}
+        self._errands = Errands("resolving", RESOLVERS)
 
-    def resolve(self, host: str, port: int) -> list[str]:
+    def resolve(self, host: str, port: int, deadline: Deadline | None = None) -> list[str]:
         """Return the addresses of `host` that may be connected to, in the resolver's order.
 
         Raises:
             NotAllowed: it has addresses, and none of them may be connected to.
             FillUnavailable: it cannot be resolved.
+            ConnectTimeout: that takes too long, or longer than `deadline`.
         """
-        key, now = (host, port), time.monotonic()
-        with self._lock:
-            until_s, addresses = self._resolved.get(key, (0.0, []))
-        if now < until_s:
+        key, now_s = (host, port), time.monotonic()
+        until_s, addresses = self._resolved.get(key, (0.0, []))
+        if now_s < until_s:
             return addresses
-        try:
-            found = self._resolver(host, port)
-        except (OSError, UnicodeError) as error:
-            raise FillUnavailable(f"the origin's name does not resolve: {error}") from error
-        addresses = [text for text in found if self.is_allowed(text)]
-        if not addresses:
-            raise NotAllowed(f"{len(found)} addresses, none of which may be connected to")
+        found = self._look_up(key, now_s, deadline)
+        if not isinstance(found, list):
+            raise FillUnavailable(f"the origin's name does not resolve: {found}") from found
+        if not found:
+            raise NotAllowed("no address that may be connected to")
+        return found
+
+    def close(self) -> None:
+        """End the threads that resolve, as far as they do not hang."""
+        self._errands.close()
+
+    def _look_up(self, key: tuple[str, int], now_s: float, deadline: Deadline | None) -> _Found:
+        """Return what a name resolves to; who asks for the same shares the answer."""
+        waiter = Signal()
         with self._lock:
-            if len(self._resolved) >= _MAX_RESOLVED:
-                self._resolved.clear()
-            self._resolved[key] = (now + RESOLVED_S, addresses)
-        return addresses
+            until_s, failure = self._failed.get(key, (0.0, None))
+            if failure is not None and now_s < until_s:
+                return failure
+            lookup = self._lookups.get(key)
+            if lookup is None:
+                lookup = _Lookup()
+                self._errands.post(lambda: self._resolve(key, lookup))
+                self._lookups[key] = lookup
+            lookup.waiters.append(waiter)
+        until_s = now_s + self._timeout_s
+        waiter.wait(until_s if deadline is None else min(until_s, deadline.at_s))
+        if lookup.found is None:
+            raise ConnectTimeout("the origin's name takes too long to resolve")
+        return lookup.found
+
+    def _resolve(self, key: tuple[str, int], lookup: _Lookup) -> None:
+        """Resolve a name, in a thread, and tell who waits; a late answer serves those who come after."""
+        found: _Found
+        try:
+            found = [text for text in self._resolver(*key) if self.is_allowed(text)]
+        except (OSError, UnicodeError) as error:
+            found = error
+        except Exception as error:
+            found = OSError(f"the resolver broke: {error!r}")
+        with self._lock:
+            lookup.found = found
+            self._lookups.pop(key, None)
+            if not isinstance(found, list):
+                _bound(self._failed)
+                self._failed[key] = (time.monotonic() + FAILED_S, found)
+            elif found:
+                _bound(self._resolved)
+                self._resolved[key] = (time.monotonic() + RESOLVED_S, found)
+        for waiter in lookup.waiters:
+            waiter.tell()
 
     def is_allowed(self, text: str) -> bool:
         """Return whether an address may be connected to; one with a scope may not."""
@@ -111,6 +179,11 @@ class AddressGuard:
             inside = ipaddress.IPv4Address(address.packed[-4:])
             return _is_global(inside) and inside not in _METADATA
         return _is_global(address)
+
+
+def _bound(kept: dict[tuple[str, int], Any]) -> None:
+    if len(kept) >= _MAX_RESOLVED:
+        kept.clear()
 
 
 def _is_global(address: _Ip) -> bool:

@@ -59,6 +59,8 @@ class Breaker:
 
     def succeeded(self) -> None:
         """The host answered as it should."""
+        if self.state is State.CLOSED and not self._failures:
+            return
         with self._lock:
             self.state, self._failures, self._open_s = State.CLOSED, 0, FIRST_OPEN_S
 

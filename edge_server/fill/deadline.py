@@ -14,6 +14,10 @@ import time
 from edge_server.errors import FillTimeout, FillUnavailable
 
 
+class ConnectTimeout(FillTimeout):
+    """No address, or no connection, within `fill.connect_timeout`."""
+
+
 class Deadline:
     """When an answer must be there, in monotonic seconds; may be moved while it is waited for."""
 

@@ -1,36 +1,34 @@
 """The fill engine: requests in, one fetch for all who want the same thing, an answer for each of them.
 
-Process      whichever runs it (the sidecar); a bounded pool of threads, begun when they are needed.
+Process      whichever runs the engine (the sidecar); a loop in one thread, which may be the caller's.
 Memory       at most `fill.queue` jobs that wait and `fill.concurrency` that run.
-Consistency  a `done` is called exactly once if and only if `submit` returned True, from a thread of the
-             engine, whatever fails; that of the first in a group returns before the others are called.
+Consistency  a `done` is called exactly once if and only if `submit` returned True, whatever fails: by a task
+             of the loop, or by `close`; that of the first in a group returns before the others are called.
 Lifetime     until `close`, after which every `done` has been called.
 """
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import NamedTuple
 
 from edge_server.config.schema import Config
-from edge_server.errors import FillTimeout, FillUnavailable, InternalError, Rejection
+from edge_server.errors import FillUnavailable, InternalError, Rejection
 from edge_server.fill.address_guard import AddressGuard, Resolver, system_resolver
-from edge_server.fill.breaker import Breaker
-from edge_server.fill.cache_control import request_directives
+from edge_server.fill.attempts import Attempts, Order
 from edge_server.fill.coalesce import Group, Groups, NotNeeded
-from edge_server.fill.connections import Connections, ConnectTimeout
-from edge_server.fill.deadline import Cancellation, Deadline
-from edge_server.fill.fetch import Answer, Fetcher, StatusFailure
-from edge_server.fill.hedging import first_of
+from edge_server.fill.connections import Connections
+from edge_server.fill.deadline import Deadline
+from edge_server.fill.fetch import Fetcher
 from edge_server.fill.hooks import Hooks
+from edge_server.fill.loop import Loop
 from edge_server.fill.origins import Origins, Target
 from edge_server.fill.queueing import FillQueue
-from edge_server.fill.receiving import OpenSink, Wanted
+from edge_server.fill.receiving import OpenSink
 from edge_server.fill.request import NO_DIGEST, Done, Fetched, Request
-from edge_server.fill.retry import is_transient, wait_ms
 from edge_server.fill.vary import variant_of, varying
 
 __all__ = ["Done", "Engine", "Fetched", "Hooks", "Request"]
@@ -38,7 +36,7 @@ __all__ = ["Done", "Engine", "Fetched", "Hooks", "Request"]
 # Whoever joins a fetch lets it go on until their own budget ends, but not for ever.
 MAX_EXTENSION_S = 60.0
 _CLOSING_S = 5.0
-_MAX_BREAKERS = 1024
+_PERIOD_S = 0.05  # of a loop of its own, while nothing happens
 
 
 class _Waiter(NamedTuple):
@@ -67,9 +65,10 @@ class Engine:
 
     Args:
         config: sections `edge`, `fill`, `retry` and `ingress`.
-        open_sink: makes a sink for a body, given its length if it is known; called from threads.
+        open_sink: makes a sink for a body, see Receiver; called by tasks.
         hooks: what is told of the work.
         resolver: resolves names; the system's unless a test has its own.
+        loop: run by the caller, who calls `close` in its thread, too; None for one in a thread of its own.
 
     Raises:
         OSError: `fill.ca_bundle` cannot be read.
@@ -82,23 +81,24 @@ class Engine:
         open_sink: OpenSink,
         hooks: Hooks | None = None,
         resolver: Resolver = system_resolver,
+        loop: Loop | None = None,
     ) -> None:
-        self._fill = config.fill
-        self._retry = config.retry.live_fill
         self._hooks = hooks or Hooks()
         self._origins = Origins(config.edge, config.fill)
         self._connections = Connections(config.fill, self._hooks.handshake_failed)
-        guard = AddressGuard(config.fill.allow_private, resolver)
-        self._fetcher = Fetcher(config, self._origins, guard, self._connections, open_sink)
+        self._guard = AddressGuard(config.fill.allow_private, resolver, config.fill.connect_timeout)
+        self._loop = loop or Loop()
+        self._thread: threading.Thread | None = None
+        fetcher = Fetcher(config, self._origins, self._guard, self._connections, open_sink)
+        self._attempts = Attempts(config, fetcher, self._hooks, self._loop, self._take_extra)
         self._queue: FillQueue[_Job] = FillQueue(
             config.fill.queue, config.fill.concurrency, config.fill.per_host
         )
         self._groups: Groups[tuple[_Waiter, _Job]] = Groups()
-        self._breakers: dict[tuple[str, int], Breaker] = {}
-        self._lock = threading.Lock()
-        self._threads: list[threading.Thread] = []
-        self._running: set[Cancellation] = set()
-        self._closing = threading.Event()
+        self._is_closing = False
+        if loop is None:
+            self._thread = threading.Thread(target=self._run_loop, name="fill-loop", daemon=True)
+            self._thread.start()
 
     @property
     def depth(self) -> int:
@@ -117,7 +117,7 @@ class Engine:
 
         Args:
             request: what is wanted.
-            done: gets the answer, from a thread of the engine.
+            done: gets the answer, from a task of the loop: it may give way, and must not block.
             is_missing: asked where no fetch is under way, so that one which has just ended, and
                 whose first `done` has stored its answer, is not made again. Must not block.
             is_admitted: it goes on with a request that was taken already, and is not refused.
@@ -145,18 +145,23 @@ class Engine:
         return True
 
     def close(self) -> None:
-        """Fail what waits and what runs with FillUnavailable, and end the threads."""
-        self._closing.set()
+        """Fail what waits and what runs with FillUnavailable, and end what was begun."""
         for job in self._queue.close():
             self._settle(job, FillUnavailable("the engine is closed"))
-        with self._lock:
-            running, threads = list(self._running), list(self._threads)
-        for cancellation in running:
-            cancellation.cancel()
+        self._attempts.close()
         until_s = time.monotonic() + _CLOSING_S
-        for thread in threads:
-            thread.join(max(0.0, until_s - time.monotonic()))
+        self._is_closing = True
+        if self._thread is not None:
+            self._thread.join(_CLOSING_S)
+        else:
+            self._loop.run(lambda: not self._queue.running or time.monotonic() >= until_s, _PERIOD_S)
+        self._guard.close()
         self._connections.close()
+        if self._thread is not None:
+            self._loop.close()
+
+    def _run_loop(self) -> None:
+        self._loop.run(lambda: self._is_closing and not self._queue.running, _PERIOD_S)
 
     def _joined(self, request: Request) -> Callable[[Group[tuple[_Waiter, _Job]]], None]:
         def joined(group: Group[tuple[_Waiter, _Job]]) -> None:
@@ -168,25 +173,33 @@ class Engine:
     def _start(self, job: _Job, waiter: _Waiter, is_admitted: bool) -> None:
         """Queue the job of a group that was opened; whoever joined meanwhile shares what happens."""
         try:
-            self._queue.put(job.target.authority, job, is_admitted=is_admitted)
+            self._put(job, is_admitted=is_admitted)
         except Rejection as rejection:
             others = [other for other, _ in self._groups.close(job.group) if other is not waiter]
             for other in others:
                 self._tell(other, rejection)
             raise
-        self._ensure_threads()
 
-    def _ensure_threads(self) -> None:
-        with self._lock:
-            wanted = min(self._queue.running + self._queue.depth, self._fill.concurrency)
-            while len(self._threads) < wanted and not self._closing.is_set():
-                name = f"fill-{len(self._threads)}"
-                thread = threading.Thread(target=self._work, name=name, daemon=True)
-                self._threads.append(thread)
-                thread.start()
+    def _put(self, job: _Job, *, is_admitted: bool) -> None:
+        """Queue a job, and have the loop begin it if it may."""
+        self._begin(self._queue.put(job.target.authority, job, is_admitted=is_admitted))
 
-    def _work(self) -> None:
-        while (taken := self._queue.take()) is not None:
+    def _begin(self, taken: tuple[str, _Job] | None) -> None:
+        """Begin what was taken from the queue, if there was something."""
+        if taken is not None:
+            self._loop.spawn(partial(self._work, *taken))
+
+    def _take_extra(self, host: str) -> Callable[[], None] | None:
+        return partial(self._give_back, host) if self._queue.take_extra(host) else None
+
+    def _give_back(self, host: str) -> None:
+        self._queue.done(host)
+        self._begin(self._queue.take())
+
+    def _work(self, host: str, job: _Job) -> None:
+        """Do a job, and then what else may run."""
+        taken: tuple[str, _Job] | None = (host, job)
+        while taken is not None:
             host, job = taken
             outcome: Fetched | Rejection
             try:
@@ -196,15 +209,17 @@ class Engine:
             except BaseException as error:
                 self._hooks.broke(error)
                 outcome = InternalError(f"the fill engine: {type(error).__name__}")
-            # PERF: tests/perf/bench_fill.py; this thread takes the next job itself, so none is woken for it.
             self._settle(job, outcome)
             self._queue.done(host)
+            taken = self._queue.take()
 
     def _settle(self, job: _Job, outcome: Fetched | Rejection) -> None:
         """Answer the first, then whoever joined until then, then those for whom it is not."""
         first = job.group.waiters[0][0]
         self._tell(first, outcome)
         others = self._groups.close(job.group)[1:]
+        if not others:
+            return
         if not isinstance(outcome, Fetched):
             for waiter, _ in others:
                 self._tell(waiter, outcome)
@@ -228,11 +243,9 @@ class Engine:
             return
         job.group = group
         try:
-            self._queue.put(job.target.authority, job, is_admitted=True)
+            self._put(job, is_admitted=True)
         except FillUnavailable as rejection:
             self._settle(job, rejection)
-            return
-        self._ensure_threads()
 
     def _tell(self, waiter: _Waiter, outcome: Fetched | Rejection) -> None:
         try:
@@ -244,7 +257,7 @@ class Engine:
         began_s = time.monotonic()
         label = self._origins.label(job.target)
         try:
-            answer, attempts = self._attempts(job, label)
+            answer, attempts = self._attempts.make(Order(job.target, label, job.request, job.deadline))
         except Rejection as rejection:
             self._hooks.failed(label, job.request.corr_id, rejection)
             raise
@@ -263,90 +276,7 @@ class Engine:
             attempts=attempts,
         )
 
-    def _attempts(self, job: _Job, label: str) -> tuple[Answer, int]:
-        """Return an answer and the number of attempts it took, waiting between them inside the budget."""
-        attempt = 0
-        while True:
-            try:
-                return self._attempt(job, label), attempt + 1
-            except (StatusFailure, Rejection) as failure:
-                rejection = failure.rejection if isinstance(failure, StatusFailure) else failure
-                is_worth_it = is_transient(failure, self._retry) and attempt < self._retry.max_retries
-                wait_s = wait_ms(attempt, self._retry, random.uniform) / 1000
-                left_s = job.deadline.at_s - time.monotonic()
-                if not is_worth_it or left_s <= wait_s or self._closing.wait(wait_s):
-                    raise rejection from None
-            attempt += 1
-            self._hooks.retried()
-
-    def _attempt(self, job: _Job, label: str) -> Answer:
-        """Make an attempt, or two that race, and tell the breaker how it went."""
-        job.deadline.left_s()
-        breaker = self._breaker(job.target)
-        breaker.admit()
-        try:
-            if self._fill.hedge_after > 0:
-                answer = first_of(
-                    lambda cancellation: self._fetch(job, label, cancellation),
-                    self._fill.hedge_after,
-                    _discard,
-                    self._hooks.hedged,
-                )
-            else:
-                answer = self._fetch(job, label, Cancellation())
-        except FillTimeout as failure:
-            self._hooks.timed_out("connect" if isinstance(failure, ConnectTimeout) else "fill")
-            breaker.failed()
-            raise
-        except FillUnavailable:
-            breaker.failed()
-            raise
-        except StatusFailure as failure:
-            if failure.status >= 500:
-                breaker.failed()
-            else:
-                breaker.succeeded()
-            raise
-        except BaseException:
-            breaker.abandoned()
-            raise
-        breaker.succeeded()
-        return answer
-
-    def _fetch(self, job: _Job, label: str, cancellation: Cancellation) -> Answer:
-        self._hooks.attempted(label)
-        with self._lock:
-            self._running.add(cancellation)
-        try:
-            if self._closing.is_set():
-                raise FillUnavailable("the engine is closed")
-            request = job.request
-            wanted = Wanted(request.variant_fields, request.known, request.block, request.tags)
-            return self._fetcher.fetch(job.target, wanted, job.deadline, cancellation)
-        except Rejection as rejection:
-            if cancellation.is_set:  # its socket was shut, which looks like a cut from within
-                raise FillUnavailable("the attempt was cancelled") from rejection
-            raise
-        finally:
-            with self._lock:
-                self._running.discard(cancellation)
-
-    def _breaker(self, target: Target) -> Breaker:
-        with self._lock:
-            breaker = self._breakers.get((target.host, target.port))
-            if breaker is None:
-                if len(self._breakers) >= _MAX_BREAKERS:
-                    self._breakers.clear()
-                breaker = self._breakers[target.host, target.port] = Breaker()
-            return breaker
-
 
 def _group_key(request: Request) -> Hashable:
     """Return what tells fetches apart: one that may not be stored is not shared with those that may."""
-    is_unstored = request.has_authorization or request_directives(request.cache_control).no_store
-    return request.key, request.variant, request.known, request.block, is_unstored
-
-
-def _discard(answer: Answer) -> None:
-    if answer.sink is not None:
-        answer.sink.abort()
+    return request.key, request.variant, request.known, request.block, request.may_store

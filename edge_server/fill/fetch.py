@@ -1,6 +1,6 @@
 """Fetch: one attempt to get one object, redirects followed, every byte checked before it counts.
 
-Process      whichever runs the engine; called by its threads.
+Process      whichever runs the engine; called by its tasks.
 Lifetime     an attempt; connections and addresses are kept between attempts.
 
 Specification: RFC 9110 sections 7.6, 8.6, 13.1, 15; RFC 9112 section 6.3; contract sections 1 and 4. Nothing
@@ -26,7 +26,7 @@ from edge_server.fill.address_guard import AddressGuard
 from edge_server.fill.blocks import range_of
 from edge_server.fill.connections import Connection, Connections
 from edge_server.fill.deadline import Cancellation, Deadline
-from edge_server.fill.fields import Field, single, value_of
+from edge_server.fill.fields import Field, Fields, single, value_of
 from edge_server.fill.inflating import coding_of
 from edge_server.fill.origins import Origins, Target
 from edge_server.fill.receiving import OpenSink, Receiver, Sink, Wanted
@@ -77,7 +77,7 @@ class Fetcher:
         origins: checks where redirects lead.
         guard: resolves names to addresses that may be connected to.
         connections: makes and keeps connections.
-        open_sink: makes a sink, given the length if it is known; raises a Rejection.
+        open_sink: see Receiver.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Fetcher:
         """Return an answer, or where a redirect leads."""
         request = _request(target, wanted)
         while True:
-            addresses = self._guard.resolve(target.host, target.port)
+            addresses = self._guard.resolve(target.host, target.port, deadline)
             connection = self._connections.open(target, addresses, deadline, cancellation)
             request_ms = _now_ms()
             try:
@@ -163,8 +163,8 @@ class Fetcher:
             result: Answer | str
             if status in _WHOLE:
                 sink = self._receiver.receive(connection, head, wanted)
-                fields = _as_stored(fields, wanted.coding)
-                result = Answer(200, fields, sink, request_ms, response_ms, target)
+                stored = _as_stored(fields, wanted.coding)
+                result = Answer(200, stored, sink, request_ms, response_ms, target)
                 is_reusable = not connection.reader.buffer
             elif status == 206 and wanted.block is not None:
                 sink = self._receiver.receive(connection, head, wanted)
@@ -217,12 +217,12 @@ def _request(target: Target, wanted: Wanted) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
-def _as_stored(fields: list[Field], asked: str) -> list[Field]:
+def _as_stored(fields: Fields, asked: str) -> Fields:
     """Return the fields of what is in the sink: without Content-Encoding where that was undone."""
-    coding = coding_of(value_of(fields, "content-encoding"))
-    if coding == asked and coding != "identity":
+    value = value_of(fields, "content-encoding")
+    if value is None or coding_of(value) == asked != "identity":
         return fields
-    return [(name, value) for name, value in fields if name.lower() != "content-encoding"]
+    return Fields(field for field in fields if field[0].lower() != "content-encoding")
 
 
 def _discard(connection: Connection, head: Head) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 Field = tuple[str, str]
 
@@ -43,22 +44,53 @@ _NOT_KEPT = _HOP_BY_HOP | frozenset(
         *("access-control-allow-methods", "access-control-allow-headers", "access-control-max-age"),
     )
 )
+
+
+class Fields(list[Field]):
+    """The fields of one message, which do not change.
+
+    PERF: tests/perf/bench_fill.py; a fill asks for forty names.
+
+    Attributes:
+        by_name: the values of each name in lower case, in their order.
+    """
+
+    __slots__ = ("by_name",)
+
+    def __init__(self, fields: Iterable[Field]) -> None:
+        super().__init__(fields)
+        self.by_name: dict[str, list[str]] = {}
+        for name, value in self:
+            self.by_name.setdefault(name.lower(), []).append(value)
+
+
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
 def value_of(fields: Iterable[Field], name: str) -> str | None:
     """Return the value of a field, repeated ones joined by a comma, or None. Source: RFC 9110 section 5.3."""
-    # PERF: tests/perf/bench_fill.py; a fill asks for twenty names, and lengths tell most fields apart.
-    size = len(name)
-    values = [value for other, value in fields if len(other) == size and other.lower() == name]
-    return ", ".join(values) if values else None
+    values = fields.by_name.get(name) if isinstance(fields, Fields) else values_of(fields, name)
+    if not values:
+        return None
+    return values[0] if len(values) == 1 else ", ".join(values)
+
+
+def values_of(fields: Iterable[Field], name: str) -> Sequence[str]:
+    """Return the values of a field, in their order."""
+    if isinstance(fields, Fields):
+        return fields.by_name.get(name, ())
+    return [value for other, value in fields if other.lower() == name]
 
 
 def single(fields: Iterable[Field], name: str) -> str | None:
     """Return the value of a field that may stand once; None if it is absent, or has two values."""
-    size = len(name)
-    values = {value.strip(" \t") for other, value in fields if len(other) == size and other.lower() == name}
-    return values.pop() if len(values) == 1 else None
+    values = fields.by_name.get(name) if isinstance(fields, Fields) else values_of(fields, name)
+    if not values:
+        return None
+    if len(values) == 1:
+        return values[0].strip(" \t")
+    distinct = {value.strip(" \t") for value in values}
+    return distinct.pop() if len(distinct) == 1 else None
 
 
 def forwarded(request_fields: Mapping[str, str], forward_headers: Sequence[str]) -> dict[str, str]:
@@ -86,9 +118,15 @@ def end_to_end(fields: Sequence[Field]) -> list[Field]:
 
     Source: RFC 9110 section 7.6.1, RFC 9111 section 3.1.
     """
-    named = {name.strip(" \t").lower() for name in (value_of(fields, "connection") or "").split(",")}
-    dropped = _NOT_KEPT | named
-    return [(name, value) for name, value in fields if name.lower() not in dropped]
+    named = _list_of(value_of(fields, "connection") or "")
+    return Fields(
+        field for field in fields if (name := field[0].lower()) not in _NOT_KEPT and name not in named
+    )
+
+
+@lru_cache(maxsize=64)
+def _list_of(value: str) -> frozenset[str]:
+    return frozenset(name.strip(" \t").lower() for name in value.split(","))
 
 
 def updated(stored: Sequence[Field], fresh: Sequence[Field]) -> list[Field]:

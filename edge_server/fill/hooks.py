@@ -1,6 +1,6 @@
 """Hooks: what the engine tells of its work, to be counted and logged by whoever runs it.
 
-Process      whichever runs the engine; called by its threads, and by those that submit. They must not
+Process      whichever runs the engine; called by its tasks, and by those that submit. They must not
              block, nor call the engine.
 """
 
@@ -10,7 +10,7 @@ from edge_server.errors import Rejection
 
 
 class Hooks:
-    """What an engine tells of its work; override what is wanted. Called from its threads.
+    """What an engine tells of its work; override what is wanted. Called from its tasks.
 
     `host` is what on the allow-list allows the origin, or ``other``: a bounded set of values.
     """

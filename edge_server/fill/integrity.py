@@ -77,11 +77,14 @@ def _digests(fields: Sequence[Field], is_part: bool) -> Iterator[tuple[str, byte
     """Yield each digest of a known algorithm; one that is no base64 yields bytes that match nothing."""
     for name in ("content-digest",) if is_part else ("repr-digest", "content-digest"):
         value = value_of(fields, name)
-        for member in () if value is None else value.split(","):
+        if value is None:
+            continue
+        for member in value.split(","):
             match = _BYTE_SEQUENCE.fullmatch(member)
             if match is not None and match[1] in _ALGORITHMS:
                 yield match[1], _decoded(match[2])
-    for member in () if is_part else (value_of(fields, "digest") or "").split(","):
+    value = None if is_part else value_of(fields, "digest")
+    for member in () if value is None else value.split(","):
         match = _INSTANCE_DIGEST.fullmatch(member)
         if match is not None and match[1].lower() in _ALGORITHMS:
             yield match[1].lower(), _decoded(match[2])

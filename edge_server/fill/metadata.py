@@ -54,7 +54,7 @@ class Metadata(NamedTuple):
             value_of(fields, "cache-control"),
             tuple(vary),
             "" if coding == "identity" else coding,
-            tuple(field for field in fields if field[0].lower() not in _OWN),
+            tuple([field for field in fields if field[0].lower() not in _OWN]),
         )
 
     def pack(self, max_bytes: int) -> bytes:

@@ -8,6 +8,7 @@ knows no process; an instance never changes.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -20,10 +21,12 @@ from edge_server.errors import NotAllowed, NotFound
 _PATH_SAFE = "/!$&'()*+,;=:@~-._"
 # What stands in the path of a Location field is kept as it was encoded there.
 _URL_SAFE = _PATH_SAFE + "%"
+_UNQUOTED = re.compile(r"[A-Za-z0-9/._~-]*")
 # An authority without user and password; IPv6 literals cannot be on the list.
 _AUTHORITY = re.compile(r"([^\x00-\x20/?#@:\[\]\\]+)(?::([0-9]{1,5}))?")
 _MAX_URL_LENGTH = 4096
 UNLISTED = "other"
+_MAX_LABELS = 1024
 
 
 class Target(NamedTuple):
@@ -37,13 +40,17 @@ class Target(NamedTuple):
     @property
     def authority(self) -> str:
         """The Host field. Source: RFC 9110 section 7.2."""
-        own_port = DEFAULT_PORTS["https" if self.is_https else "http"]
-        return self.host if self.port == own_port else f"{self.host}:{self.port}"
+        return _authority(self.host, self.port, self.is_https)
 
     @property
     def request_target(self) -> str:
         """Path and query as they stand in the request line. Source: RFC 9112 section 3.2.1."""
         return "/" + self.url.split("/", 3)[3]
+
+
+@lru_cache(maxsize=256)
+def _authority(host: str, port: int, is_https: bool) -> str:
+    return host if port == DEFAULT_PORTS["https" if is_https else "http"] else f"{host}:{port}"
 
 
 class Origins:
@@ -59,6 +66,7 @@ class Origins:
         self._is_http_allowed = fill.insecure_http
         self._mapped = sorted(((o.prefix, o.url) for o in edge.origins), key=lambda o: -len(o[0]))
         self._only = _single_origin(edge)
+        self._labels: dict[tuple[str, int, bool], str] = {}
         self._bases: dict[str, Target] = {}  # of each mapped URL, once it has been asked for
 
     def target(self, key: str) -> Target:
@@ -111,11 +119,19 @@ class Origins:
 
     def label(self, target: Target) -> str:
         """Return what on the allow-list allows `target`: a bounded set of values for a metric."""
-        own_port = DEFAULT_PORTS["https" if target.is_https else "http"]
-        return allowing_pattern(target.host, target.port, self._allow, own_port) or UNLISTED
+        key = (target.host, target.port, target.is_https)
+        label = self._labels.get(key)
+        if label is None:
+            own_port = DEFAULT_PORTS["https" if target.is_https else "http"]
+            label = allowing_pattern(target.host, target.port, self._allow, own_port) or UNLISTED
+            if len(self._labels) < _MAX_LABELS:
+                self._labels[key] = label
+        return label
 
     def _below(self, url: str, rest: str) -> Target:
-        path = quote(rest.lstrip("/"), safe=_PATH_SAFE)
+        path = rest.lstrip("/")
+        if _UNQUOTED.fullmatch(path) is None:
+            path = quote(path, safe=_PATH_SAFE)
         base = self._bases.get(url)
         if base is None:
             parts = urlsplit(url)

@@ -1,6 +1,6 @@
-"""The queue of fills: bounded, fair between hosts, and no host holds more threads than it may.
+"""The queue of fills: bounded, fair between hosts, and no host gets more at once than it may.
 
-Process      whichever runs the engine: threads put and take under one lock of this process.
+Process      whichever runs the engine: put by whoever asks, taken by its tasks, under one lock.
 Memory       at most `limit` jobs that wait.
 """
 
@@ -28,15 +28,15 @@ class FillQueue(Generic[J]):
         self._limit = limit
         self._concurrency = concurrency
         self._per_host = per_host
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
         self._waiting: OrderedDict[str, deque[J]] = OrderedDict()
         self._running: dict[str, int] = {}
         self._is_closed = False
         self.depth = 0
         self.running = 0
 
-    def put(self, host: str, job: J, *, is_admitted: bool = False) -> None:
-        """Let a job wait for its turn.
+    def put(self, host: str, job: J, *, is_admitted: bool = False) -> tuple[str, J] | None:
+        """Let a job wait for its turn; return what runs from now on, as `take` does: mostly this very job.
 
         Args:
             is_admitted: it stands for requests that were taken already and is not refused.
@@ -45,7 +45,7 @@ class FillQueue(Generic[J]):
             Busy: it could not begin at once, and as many wait as may.
             FillUnavailable: the queue is closed.
         """
-        with self._changed:
+        with self._lock:
             if self._is_closed:
                 raise FillUnavailable("the engine is closed")
             ready = self.running + self.depth < self._concurrency and self._has_room(host)
@@ -53,36 +53,36 @@ class FillQueue(Generic[J]):
                 raise Busy("the fill queue is full")
             self._waiting.setdefault(host, deque()).append(job)
             self.depth += 1
-            # PERF: tests/perf/bench_fill.py; a thread that finds nothing to do costs a fill two switches.
-            if self._next_host() is not None:
-                self._changed.notify()
+            return self._take()
 
     def take(self) -> tuple[str, J] | None:
-        """Return a host and its next job when there is one that may run; None when the queue is closed."""
-        with self._changed:
-            while not self._is_closed:
-                host = self._next_host()
-                if host is not None:
-                    return host, self._begin(host)
-                self._changed.wait()
-            return None
+        """Return a host and its next job, which runs from now on; None if none may."""
+        with self._lock:
+            return None if self._is_closed else self._take()
+
+    def take_extra(self, host: str) -> bool:
+        """Take a place beside a job of a host, for a second attempt; return whether there is one."""
+        with self._lock:
+            is_free = self.running < self._concurrency and self._has_room(host)
+            if is_free:
+                self._occupy(host)
+            return is_free
 
     def done(self, host: str) -> None:
-        """Tell that a job of the host has ended; the thread that did it takes the next one itself."""
-        with self._changed:
+        """Tell that a job of the host, or what was beside it, has ended."""
+        with self._lock:
             self.running -= 1
             self._running[host] -= 1
             if not self._running[host]:
                 del self._running[host]
 
     def close(self) -> list[J]:
-        """Wake everybody; return the jobs that waited."""
-        with self._changed:
+        """Take no more, and give no more; return the jobs that waited."""
+        with self._lock:
             self._is_closed = True
             left = [job for jobs in self._waiting.values() for job in jobs]
             self._waiting.clear()
             self.depth = 0
-            self._changed.notify_all()
             return left
 
     def _has_room(self, host: str) -> bool:
@@ -92,9 +92,15 @@ class FillQueue(Generic[J]):
     def _next_host(self) -> str | None:
         if self.running >= self._concurrency:
             return None
-        return next((host for host in self._waiting if self._running.get(host, 0) < self._per_host), None)
+        for host in self._waiting:
+            if self._running.get(host, 0) < self._per_host:
+                return host
+        return None
 
-    def _begin(self, host: str) -> J:
+    def _take(self) -> tuple[str, J] | None:
+        host = self._next_host()
+        if host is None:
+            return None
         jobs = self._waiting[host]
         job = jobs.popleft()
         if jobs:
@@ -102,6 +108,9 @@ class FillQueue(Generic[J]):
         else:
             del self._waiting[host]
         self.depth -= 1
+        self._occupy(host)
+        return host, job
+
+    def _occupy(self, host: str) -> None:
         self.running += 1
         self._running[host] = self._running.get(host, 0) + 1
-        return job

@@ -19,10 +19,11 @@ from edge_server.errors import EtagInvalid, FillTimeout, IntegrityError, TooLarg
 from edge_server.fill.blocks import Block, check_part
 from edge_server.fill.connections import Connection
 from edge_server.fill.fields import Field, value_of
+from edge_server.fill.freshness import may_store
 from edge_server.fill.inflating import Inflater, coding_of
 from edge_server.fill.integrity import Claims, claimed_hash
 from edge_server.fill.storing import Known
-from edge_server.fill.vary import coding_asked
+from edge_server.fill.vary import coding_asked, varying
 from edge_server.fill.wire import UNTIL_CLOSE, Head, framing_of
 
 MIN_BYTES_PER_S = 1024  # an origin that is slower, after GRACE_S of body, is given up
@@ -37,12 +38,14 @@ class Wanted(NamedTuple):
         known: validators of a stored response, to get a 304 if it is still right; with a
             `block`, its tag names the version that the block must be of.
         block: bytes of the object, half-open; None for all of it.
+        may_store: whether the request lets its response be stored, whatever that says.
         tags: fields of our own, which stand before those of the client.
     """
 
     forwarded: Mapping[str, str]
     known: Known | None = None
     block: Block | None = None
+    may_store: bool = True
     tags: tuple[Field, ...] = ()
 
     @property
@@ -68,7 +71,7 @@ class Sink(Protocol):
         """Forget what was written; may be called twice."""
 
 
-OpenSink = Callable[[int | None], Sink]
+OpenSink = Callable[[int | None, bool], Sink]
 
 
 class Receiver:
@@ -76,7 +79,8 @@ class Receiver:
 
     Args:
         config: `fill.max_object_bytes`, and the caps of `ingress` on inflating.
-        open_sink: makes a sink, given the length if it is known; raises a Rejection.
+        open_sink: makes a sink, given the length if it is known, and whether the body may be stored: what
+            may not must never reach a disk. Raises a Rejection.
     """
 
     def __init__(self, config: Config, open_sink: OpenSink) -> None:
@@ -96,7 +100,7 @@ class Receiver:
             part = check_part(head.fields, wanted.block, length, etag)
         sink: Sink | None = None
         try:
-            sink = self._open_sink(length)
+            sink = self._open_sink(length, wanted.may_store and _may_be_stored(head))
             self._copy(connection, head, framing, wanted.coding, sink)
             if part is not None and sink.size != part.stop - part.start:
                 raise IntegrityError("a partial answer longer or shorter than its part")
@@ -108,7 +112,8 @@ class Receiver:
 
     def _copy(self, connection: Connection, head: Head, framing: int, asked: str, sink: Sink) -> None:
         fields = head.fields
-        coding = coding_of(value_of(fields, "content-encoding"))
+        coded = value_of(fields, "content-encoding")
+        coding = "identity" if coded is None else coding_of(coded)
         is_decoded = coding not in ("identity", asked)
         is_part = head.status == 206
         claims, claimed = Claims(fields, is_part=is_part), None if is_part else claimed_hash(fields)
@@ -153,3 +158,8 @@ class Receiver:
             max_ratio=self._ingress.max_decompress_ratio,
             length=framing if framing >= 0 else None,
         )
+
+
+def _may_be_stored(head: Head) -> bool:
+    """Return what `storing.plan` is going to say of it, for all that the request says."""
+    return may_store(200, head.fields) and varying(head.fields) is not None

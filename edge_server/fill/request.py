@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from edge_server.errors import Rejection
 from edge_server.fill.blocks import Block
+from edge_server.fill.cache_control import request_directives
 from edge_server.fill.fields import Field
 from edge_server.fill.receiving import Sink
 from edge_server.fill.storing import Known
@@ -46,6 +47,12 @@ class Request(NamedTuple):
     variant: str = ""
     block: Block | None = None
     tags: tuple[Field, ...] = ()
+
+    @property
+    def may_store(self) -> bool:
+        """Whether it lets its response be stored. Source: RFC 9111 sections 3.5 and 5.2.1.5."""
+        control = self.cache_control
+        return not (self.has_authorization or (control and request_directives(control).no_store))
 
 
 class Fetched(NamedTuple):

@@ -9,10 +9,10 @@ knows no process.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 
-from edge_server.fill.fields import Field, value_of
+from edge_server.fill.fields import Field, Fields, value_of
 from edge_server.http.negotiation import IDENTITY, choose_coding, parse_accept_encoding
 
 ACCEPT_ENCODING = "accept-encoding"
@@ -31,14 +31,17 @@ def varying(fields: Iterable[Field]) -> tuple[str, ...] | None:
         Nothing in it if the response is for everybody; None if it matches no other request
         (``*``, or more names than are worth storing).
     """
-    fields = list(fields)
-    names = {name.strip(" \t").lower() for name in (value_of(fields, "vary") or "").split(",")} - {""}
-    if (value_of(fields, "content-encoding") or "identity").lower() != "identity":
+    fields = fields if isinstance(fields, Fields) else list(fields)
+    vary, coding = value_of(fields, "vary"), value_of(fields, "content-encoding")
+    if vary is None and coding is None:
+        return ()
+    names = {name.strip(" \t").lower() for name in (vary or "").split(",")} - {""}
+    if (coding or "identity").lower() != "identity":
         names.add(ACCEPT_ENCODING)
     return None if "*" in names or len(names) > _MAX_NAMES else tuple(sorted(names))
 
 
-def variant_of(names: Iterable[str], request_fields: Mapping[str, str]) -> str:
+def variant_of(names: Collection[str], request_fields: Mapping[str, str]) -> str:
     """Return the text that tells the variants of a key apart; equal for requests that match.
 
     Args:
@@ -48,6 +51,8 @@ def variant_of(names: Iterable[str], request_fields: Mapping[str, str]) -> str:
 
     Source: RFC 9111 section 4.1.
     """
+    if not names:
+        return ""
     return "\n".join(_member(name, request_fields.get(name)) for name in sorted(names))
 
 

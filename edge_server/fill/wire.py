@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from edge_server.errors import IntegrityError
-from edge_server.fill.fields import Field
+from edge_server.fill.fields import Fields, value_of, values_of
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_FIELDS = 256
@@ -49,7 +49,7 @@ class Head(NamedTuple):
 
     minor: int
     status: int
-    fields: list[Field]
+    fields: Fields
 
 
 class Reader:
@@ -167,8 +167,9 @@ def parse_head(raw: bytes) -> Head:
         match = _FIELD.fullmatch(line)
         if match is None:
             raise IntegrityError("a malformed field")
-        fields.append((match[1].decode("ascii"), match[2].decode("latin-1").rstrip(" \t")))
-    return Head(int(status[1]), int(status[2]), fields)
+        name, value = match.groups()
+        fields.append((name.decode("ascii"), value.decode("latin-1").rstrip(" \t")))
+    return Head(int(status[1]), int(status[2]), Fields(fields))
 
 
 def framing_of(head: Head) -> int:
@@ -179,8 +180,8 @@ def framing_of(head: Head) -> int:
 
     Source: RFC 9112 section 6.3.
     """
-    codings = [value.lower() for name, value in head.fields if name.lower() == "transfer-encoding"]
-    lengths = {value for name, value in head.fields if name.lower() == "content-length"}
+    codings = [value.lower() for value in values_of(head.fields, "transfer-encoding")]
+    lengths = set(values_of(head.fields, "content-length"))
     if head.status in (204, 304):
         return 0
     if codings:
@@ -197,10 +198,6 @@ def framing_of(head: Head) -> int:
 
 def is_persistent(head: Head) -> bool:
     """Return whether the connection may be used again. Source: RFC 9112 section 9.3."""
-    options = {
-        option.strip(" \t").lower()
-        for name, value in head.fields
-        if name.lower() == "connection"
-        for option in value.split(",")
-    }
+    value = value_of(head.fields, "connection")
+    options = set() if value is None else {option.strip(" \t").lower() for option in value.split(",")}
     return "close" not in options and (head.minor == 1 or "keep-alive" in options)

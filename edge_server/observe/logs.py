@@ -253,6 +253,11 @@ def reopen() -> None:
     log("logs_reopened", reason="SIGUSR1" if current.file is not None else f"SIGUSR1: {told}")
 
 
+def is_on(level: str) -> bool:
+    """Return whether events of this level are logged, where making one costs something."""
+    return _Process.log().is_on(level)
+
+
 def log(event: str, level: str = "info", **fields: object) -> None:
     """Log an event now."""
     current = _Process.log()

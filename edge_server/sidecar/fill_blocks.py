@@ -35,7 +35,7 @@ from edge_server.fill.storing import Known, Plan, plan
 from edge_server.fill.vary import ACCEPT_ENCODING
 from edge_server.observe.logs import log
 from edge_server.shm.fill_index import META_MAX, FillIndex, FillRecord, Flag, key_id
-from edge_server.sidecar.fill_results import record_of, verdict_of, writer_of
+from edge_server.sidecar.fill_results import commit, record_of, verdict_of
 from edge_server.sidecar.journal import Journal
 
 Answer = Callable[["Done | Rejection"], None]
@@ -221,7 +221,7 @@ class _Fill:
             return
         try:
             record = record_of(self._fills.planned(self._ask, part), part.status)
-            self._fills.store.commit(writer_of(part), self._id(block), record, self._ask.key)
+            commit(self._fills.store, part, self._id(block), record, self._ask.key)
             self._fills.journal.filled(self._ask, part)
         finally:
             _drop(part)

@@ -16,7 +16,6 @@ from time import monotonic, time
 from typing import NamedTuple
 
 from edge_server.cas.store import Store
-from edge_server.cas.writer import Writer
 from edge_server.config.schema import Fill
 from edge_server.errors import FillUnavailable, NotFound, Rejection
 from edge_server.fill.engine import Fetched
@@ -44,8 +43,13 @@ from edge_server.sidecar.sinks import StoreSink
 STANDS_IN_FOR = frozenset({"upstream_5xx", "timeout", "fill_unavailable", "integrity", "etag_invalid"})
 
 
+# PERF: plain numbers; `int & IntFlag` is a call of Python code.
+_MUST_REVALIDATE, _NO_CACHE = int(Flag.MUST_REVALIDATE), int(Flag.NO_CACHE)
+_VARIES, _UNVERIFIED = int(Flag.VARIES), int(Flag.UNVERIFIED)
+
 _SETTLED_KEPT = 1024  # of what has been fetched, for those who joined
 
+Found = tuple[bytes, str, FillRecord | None]
 Settled = tuple[Outcome, bytes, str]  # as of Done
 
 
@@ -94,18 +98,25 @@ class Results:
         self._kept_s = 2 * budget_s
         self._passed: deque[tuple[float, bytes]] = deque()
         self._lock = threading.Lock()
+        # PERF: tests/perf/bench_fill.py; what was found last, for whom, and at which state of the index.
+        self._looked: tuple[Ask | None, int, Found | None] = (None, 0, None)
         self._settled: OrderedDict[tuple[object, ...], Settled] = OrderedDict()
+
+    @property
+    def changes(self) -> int:
+        """How far the index has changed; while it has not, what was found there stands."""
+        return self._index.changes
 
     def is_unverified(self, ask: Ask) -> bool:
         """Whether a body must be hashed before the store says that it has it."""
         record = self._find(ask)[2]
-        return record is not None and bool(record.flags & Flag.UNVERIFIED)
+        return record is not None and bool(record.flags & _UNVERIFIED)
 
     def standing(self, ask: Ask) -> Standing:
         """Return what the store has; a damaged body is gone after that."""
         found_id, variant, found = self._find(ask)
         record = None if found is None else self._store.find(found_id)
-        if record is None or record.flags & Flag.VARIES:
+        if record is None or record.flags & _VARIES:
             return Standing(found_id, variant, None, None, False)
         metadata = Metadata.unpack(record.meta)
         judged = verdict_of(record, metadata, ask.cache_control)
@@ -115,7 +126,7 @@ class Results:
     def has(self, ask: Ask) -> bool:
         """Whether what is asked for can be served as it is, as far as the index tells."""
         _, _, record = self._find(ask)
-        if record is None or record.flags & (Flag.VARIES | Flag.UNVERIFIED):
+        if record is None or record.flags & (_VARIES | _UNVERIFIED):
             return False
         return verdict_of(record, Metadata.unpack(record.meta), ask.cache_control) is Verdict.FRESH
 
@@ -165,7 +176,7 @@ class Results:
         if not planned.may_store:
             return self._pass(planned, fetched, ask)
         found_id = key_id(ask.key, planned.variant)
-        self._store.commit(writer_of(fetched), found_id, record_of(planned, fetched.status), ask.key)
+        commit(self._store, fetched, found_id, record_of(planned, fetched.status), ask.key)
         if planned.names:
             self._store.remember(key_id(ask.key), _varying(planned), ask.key)
         self._journal.filled(ask, fetched)
@@ -193,7 +204,8 @@ class Results:
         one_time = secrets.token_bytes(KEY_ID_BYTES)
         record = record_of(planned, fetched.status)
         record = record._replace(flags=record.flags | Flag.PASSED)
-        self._store.commit(writer_of(fetched), one_time, record, "")
+        assert sink_of(fetched).writer.is_memory_only, "what may not be stored is in memory only"
+        commit(self._store, fetched, one_time, record, "")
         self._passed.append((monotonic() + self._kept_s, one_time))
         self._journal.filled(ask, fetched)
         return Outcome.PASSED, one_time, ""
@@ -223,11 +235,20 @@ class Results:
         log("live_fill", "warning", reason=refusal.reason, stale=True, corr_id=ask.corr_id)
         return Done(ask.ticket, Outcome.STALE, standing.key_id)
 
-    def _find(self, ask: Ask) -> tuple[bytes, str, FillRecord | None]:
+    def _find(self, ask: Ask) -> Found:
         """Return id, variant and record of what an Ask is for."""
+        changes = self._index.changes
+        looked, at, found = self._looked
+        if looked is ask and at == changes and found is not None:
+            return found
+        found = self._look(ask)
+        self._looked = (ask, changes, found)
+        return found
+
+    def _look(self, ask: Ask) -> Found:
         found_id, variant = key_id(ask.key), ""
         record = self._index.find(found_id)
-        if record is not None and record.flags & Flag.VARIES:
+        if record is not None and record.flags & _VARIES:
             variant = variant_of(Metadata.unpack(record.meta).vary, ask.fields)
             found_id = key_id(ask.key, variant)
             record = self._index.find(found_id)
@@ -246,19 +267,23 @@ class Results:
         )
 
 
-def writer_of(fetched: Fetched) -> Writer:
-    """Return the writer of a body that was fetched, for `Store.commit`."""
+def sink_of(fetched: Fetched) -> StoreSink:
+    """Return where a body that was fetched is."""
     assert isinstance(fetched.sink, StoreSink)
-    return fetched.sink.writer
+    return fetched.sink
+
+
+def commit(store: Store, fetched: Fetched, found_id: bytes, record: FillRecord, key: str) -> None:
+    """Store what was fetched; see `Store.commit`."""
+    sink = sink_of(fetched)
+    sink.commit(lambda: store.commit(sink.writer, found_id, record, key))
 
 
 def record_of(planned: Plan, status: int) -> FillRecord:
     """Return the record of what is planned; `Store.commit` adds the body."""
-    flags = Flag(0)
-    if planned.must_revalidate:
-        flags |= Flag.MUST_REVALIDATE
+    flags = _MUST_REVALIDATE if planned.must_revalidate else 0
     if planned.no_cache:
-        flags |= Flag.NO_CACHE
+        flags |= _NO_CACHE
     meta = Metadata.of(planned.fields, planned.known, planned.names).pack(META_MAX)
     return FillRecord(
         digest=NO_DIGEST,
@@ -289,8 +314,8 @@ def verdict_of(record: FillRecord, metadata: Metadata, cache_control: str) -> Ve
         fresh_ms=record.fresh_ms,
         swr_ms=record.swr_ms,
         now_ms=int(time() * 1000),
-        must_revalidate=bool(record.flags & Flag.MUST_REVALIDATE),
-        no_cache=bool(record.flags & Flag.NO_CACHE),
+        must_revalidate=bool(record.flags & _MUST_REVALIDATE),
+        no_cache=bool(record.flags & _NO_CACHE),
         has_validator=not metadata.known.is_empty,
         request_cache_control=cache_control,
     )

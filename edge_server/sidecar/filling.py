@@ -1,7 +1,8 @@
 """Filling: misses of all workers are fetched, stored, and told to everybody who waits.
 
-Process      the sidecar: a thread reads the channels; what has been fetched is stored by the engine's own
-             threads. The only writer of fill index and store; one sidecar at a time, by the store's lock.
+Process      the sidecar: one thread reads the channels, fetches and stores, in one loop (fill/loop.py);
+             others hash what an earlier instance has left. The only writer of fill index and store;
+             one sidecar at a time, by the store's lock.
 Writes       FILLING_NS and FILL_QUEUE in the sidecar's own row.
 Consistency  every Ask that is read gets its Done, on every path. One that a killed sidecar has read is asked
              again by its worker, as FILLING_NS of the successor is another.
@@ -11,20 +12,20 @@ Lifetime     from the moment that the predecessor has let go of the store, until
 from __future__ import annotations
 
 import os
-import select
 import socket
 import threading
 import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from time import monotonic_ns
+from time import monotonic, monotonic_ns
 from typing import Any, Protocol
 
 from edge_server.cas.store import Store
 from edge_server.cas.upkeep import Upkeep
 from edge_server.errors import Busy, EdgeError, MessageInvalid, NotFound, Rejection, ResourceError, TooLarge
 from edge_server.fill.engine import Fetched, Request
+from edge_server.fill.loop import Loop
 from edge_server.fill.messages import PACKET_BYTES, Ask, Done, Outcome
 from edge_server.observe.logs import flush, log
 from edge_server.observe.metrics import FILL, metrics
@@ -67,7 +68,7 @@ class Filling:
         row: the sidecar's own.
         channels: the far ends, by the worker's identity.
         store: not adopted yet.
-        make_engine: makes the engine; it is given what opens a sink.
+        make_engine: makes the engine, which runs in this loop.
         results: turns what was fetched into what is stored.
         blocks: fetches ranges of what is too large to be fetched whole.
         journal: is told of each Ask.
@@ -78,7 +79,7 @@ class Filling:
         row: Row,
         channels: Mapping[str, socket.socket],
         store: Store,
-        make_engine: Callable[[], Fetcher],
+        make_engine: Callable[[Loop], Fetcher],
         results: Results,
         blocks: BlockFills,
         journal: Journal,
@@ -94,8 +95,10 @@ class Filling:
         self._pending: dict[int, str] = {}  # ticket -> identity
         self._lock = threading.Lock()
         self._hashers = ThreadPoolExecutor(_HASHERS, "verifying")
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._loop = Loop()
         self._is_stopping = False
+        self._next_s = 0.0
+        self._is_flushing = False
         self._engine: Fetcher | None = None
         self._thread = threading.Thread(target=self._run, name="filling", daemon=True)
 
@@ -106,7 +109,7 @@ class Filling:
     def stop(self) -> None:
         """Let go of everything soon, for a successor; does not wait for it."""
         self._is_stopping = True
-        os.eventfd_write(self._wake, 1)
+        self._loop.call(lambda: None)
 
     @property
     def is_over(self) -> bool:
@@ -155,7 +158,7 @@ class Filling:
     def _serve(self) -> None:
         upkeep = Upkeep(self._store)
         upkeep.start()
-        self._engine = self._make_engine()
+        self._engine = self._make_engine(self._loop)
         self._row.set(Field.FILLING_NS, monotonic_ns())
         try:
             self._read_channels()
@@ -168,18 +171,22 @@ class Filling:
             self._store.close()
 
     def _read_channels(self) -> None:
+        for identity, channel in self._channels.items():
+            self._loop.watch(channel.fileno(), partial(self._read, identity))
+        self._loop.run(self._is_over, _PERIOD_S)
+        for channel in self._channels.values():
+            self._loop.forget(channel.fileno())  # what comes now is for the successor
+
+    def _is_over(self) -> bool:
+        """Do what is to be done now and then; return whether that was all."""
         assert self._engine is not None
-        by_descriptor = {channel.fileno(): identity for identity, channel in self._channels.items()}
-        with select.epoll() as poll:
-            for descriptor in (*by_descriptor, self._wake):
-                poll.register(descriptor, select.EPOLLIN)
-            while not self._is_stopping:
-                for descriptor, _ in poll.poll(_PERIOD_S):
-                    if descriptor in by_descriptor:
-                        self._read(by_descriptor[descriptor])
-                self._outbox.flush()
-                self._results.forget_passed()
-                self._row.set(Field.FILL_QUEUE, self._engine.depth)
+        now_s = monotonic()
+        if now_s >= self._next_s:
+            self._next_s = now_s + _PERIOD_S
+            self._outbox.flush()
+            self._results.forget_passed()
+            self._row.set(Field.FILL_QUEUE, self._engine.depth)
+        return self._is_stopping
 
     def _read(self, identity: str) -> None:
         channel = self._channels[identity]
@@ -208,6 +215,7 @@ class Filling:
 
     def _look(self, ask: Ask, answer: WarmDone, has_changed: bool = False) -> None:
         try:
+            changes = self._results.changes
             standing = self._results.standing(ask)
             if standing.is_usable and standing.is_absence:
                 answer(Done(ask.ticket, Outcome.REFUSED, reason=NotFound.reason))
@@ -216,7 +224,7 @@ class Filling:
             elif self._blocks.knows(ask):
                 self._fetch_blocks(ask, answer, has_changed)
             else:
-                self._fetch(ask, standing, answer, has_changed)
+                self._fetch(ask, standing, answer, changes, has_changed)
         except Rejection as refusal:
             answer(refused(ask, refusal))
         except Exception as error:
@@ -238,6 +246,7 @@ class Filling:
         ask: Ask,
         standing: Standing,
         answer: WarmDone,
+        changes: int,
         has_changed: bool = False,
         *,
         is_admitted: bool = False,
@@ -263,7 +272,8 @@ class Filling:
             try:
                 done = self._results.settle(ask, standing, fetched)
                 if done is None:  # what was revalidated has gone meanwhile
-                    self._fetch(ask, standing.without_known(), answer, has_changed, is_admitted=True)
+                    again = standing.without_known()
+                    self._fetch(ask, again, answer, self._results.changes - 1, has_changed, is_admitted=True)
                     return
             except Rejection as refusal:
                 done = refused(ask, refusal)
@@ -275,10 +285,12 @@ class Filling:
                 done = Done(ask.ticket, Outcome.REFUSED, reason="fill_unavailable")
             answer(done)
 
+        def is_missing() -> bool:
+            # PERF: tests/perf/bench_fill.py; it was looked for a moment ago, and mostly nothing has changed.
+            return changes == self._results.changes or not self._results.has(ask)
+
         try:
-            is_taken = engine.submit(
-                request, finish, is_missing=lambda: not self._results.has(ask), is_admitted=is_admitted
-            )
+            is_taken = engine.submit(request, finish, is_missing=is_missing, is_admitted=is_admitted)
             if not is_taken:
                 answer(Done(ask.ticket, Outcome.STORED, self._results.standing(ask).key_id))
         except Busy as busy:
@@ -289,7 +301,15 @@ class Filling:
         with self._lock:
             is_waited_for = self._pending.pop(done.ticket, None) is not None
         if is_waited_for:
-            self._outbox.send(identity, done.pack())
+            self._outbox.post(identity, done.pack())
+            # PERF: python -m bench.fills; what ends in one turn of the loop wakes a worker once.
+            if not self._is_flushing:
+                self._is_flushing = True
+                self._loop.call(self._flush)
+
+    def _flush(self) -> None:
+        self._is_flushing = False
+        self._outbox.flush()
 
     def _hand_over(self) -> None:
         """Have everybody who waits ask the successor."""

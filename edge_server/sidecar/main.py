@@ -88,7 +88,9 @@ def _filling(brief: Brief, row: Row, journal: Journal) -> tuple[Filling | None, 
         row,
         fills.channels,
         store,
-        lambda: Engine(config, open_sink=opener(store), hooks=Telemetry(config.edge.allow, journal)),
+        lambda loop: Engine(
+            config, open_sink=opener(store), hooks=Telemetry(config.edge.allow, journal), loop=loop
+        ),
         results,
         BlockFills(store, fills.index, config, journal),
         journal,

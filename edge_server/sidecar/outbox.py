@@ -34,6 +34,11 @@ class Outbox:
             waiting.append(packet)
             self._drain(identity, waiting)
 
+    def post(self, identity: str, packet: bytes) -> None:
+        """Send with the next `flush`."""
+        with self._lock:
+            self._waiting[identity].append(packet)
+
     def flush(self) -> None:
         """Send what has waited, as far as the channels take it."""
         with self._lock:

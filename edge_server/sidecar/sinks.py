@@ -1,28 +1,45 @@
 """Sinks: where the engine writes what it fetches, a body of the store each.
 
-Process      the sidecar; a sink belongs to one thread of the engine at a time.
+Process      the sidecar; a sink belongs to one task of the engine at a time.
+Consistency  bodies in memory are written by the loop itself. What touches a disk is done by a few threads, as
+             that may take long, or hang: the task waits, for DISK_S at most, and the others go on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
+from typing import TypeVar
 
 from edge_server.cas.store import Store
 from edge_server.cas.writer import Writer
 from edge_server.errors import FillUnavailable, NoRoom
+from edge_server.fill.errands import Errands
+from edge_server.shm.fill_index import MEMORY
+
+T = TypeVar("T")
+
+DISK_S = 10.0  # of one step with a disk
+_DISK_THREADS = 4
+_WAITING = 64
 
 
 class StoreSink:
-    """A body that is being written; see Sink of fill/fetch.py.
+    """A body that is being written; see Sink of fill/receiving.py.
 
     Attributes:
         writer: what `Store.commit` takes.
+
+    Args:
+        errands: who touches disks.
     """
 
-    __slots__ = ("writer",)
+    __slots__ = ("_errands", "_is_lost", "writer")
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, errands: Errands) -> None:
         self.writer = writer
+        self._errands = errands
+        self._is_lost = False
 
     @property
     def size(self) -> int:
@@ -33,10 +50,12 @@ class StoreSink:
         """Take the next bytes.
 
         Raises:
-            FillUnavailable: the store has no room for them.
+            FillUnavailable: the store has no room for them, or its disk takes too long.
         """
+        if self.writer.write_in_memory(data):
+            return
         try:
-            self.writer.write(data)
+            self._errand(lambda: self.writer.write(data))
         except NoRoom as error:
             raise FillUnavailable(str(error)) from error
 
@@ -44,17 +63,59 @@ class StoreSink:
         """Return the BLAKE3-256 of what was written."""
         return self.writer.digest()
 
+    def commit(self, step: Callable[[], T]) -> T:
+        """Call what commits the writer, by a thread where that touches a disk; return what it returns.
+
+        Raises:
+            FillUnavailable: the disk takes too long.
+        """
+        return step() if self.writer.number == MEMORY else self._errand(step)
+
     def abort(self) -> None:
         """Forget what was written; nothing where it was committed."""
-        self.writer.abort()
+        if self._is_lost or not self.writer.is_open:
+            return
+        if self.writer.number == MEMORY:
+            self.writer.abort()
+        else:
+            self._errands.post(self.writer.abort, is_owed=True)
 
-
-def opener(store: Store) -> Callable[[int | None], StoreSink]:
-    """Return what opens a sink of a store, given the length of the body where it is known."""
-
-    def open_sink(length: int | None) -> StoreSink:
+    def _errand(self, step: Callable[[], T]) -> T:
         try:
-            return StoreSink(store.begin(length))
+            return self._errands.run(step, monotonic() + DISK_S, self.writer.abort)
+        except TimeoutError as error:
+            self._is_lost = True  # the thread that hangs has it, and aborts it
+            raise FillUnavailable("the disk takes too long") from error
+
+
+def opener(store: Store) -> Callable[[int | None, bool], StoreSink]:
+    """Return what opens a sink of a store, as `fill.receiving.Receiver` wants it.
+
+    A body that may not be stored is in memory only, until those who wait for it have had it.
+    """
+    errands = Errands("storing", _DISK_THREADS, _WAITING)
+
+    def begin_on_disk(length: int | None) -> Writer:
+        begun: list[Writer] = []
+
+        def begin() -> Writer:
+            begun.append(store.begin(length))
+            return begun[0]
+
+        def abandon() -> None:
+            for writer in begun:
+                writer.abort()
+
+        try:
+            return errands.run(begin, monotonic() + DISK_S, abandon)
+        except TimeoutError as error:
+            raise FillUnavailable("the disk takes too long") from error
+
+    def open_sink(length: int | None, may_store: bool) -> StoreSink:
+        try:
+            if not may_store or length is None or store.is_for_memory(length):
+                return StoreSink(store.begin(length, is_memory_only=not may_store), errands)
+            return StoreSink(begin_on_disk(length), errands)
         except NoRoom as error:
             raise FillUnavailable(str(error)) from error
 

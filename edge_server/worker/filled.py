@@ -175,8 +175,10 @@ class Filled:
 
     def _prepared(self, source: Source, size: int, etag: str, metadata: Metadata) -> Prepared:
         modified_s = None if metadata.known.modified is None else parse_http_date(metadata.known.modified)
-        expires = [field for field in metadata.fields if field[0].lower() == "expires"]
-        others = [field for field in metadata.fields if field[0].lower() != "expires"]
+        others = list(metadata.fields)
+        expires = [field for field in others if field[0].lower() == "expires"]
+        if expires:
+            others = [field for field in others if field[0].lower() != "expires"]
         shared: list[Field] = [("ETag", etag), *expires] if etag else expires
         if metadata.cache_control is not None:
             shared.append(("Cache-Control", metadata.cache_control))
@@ -204,6 +206,10 @@ class Filled:
 
 def _lines(fields: list[Field]) -> bytes:
     """Return fields for guard.send_fields, without those that no answer could have."""
+    try:
+        return header_lines(fields)
+    except ValueError:
+        pass
     made = []
     for field in fields:
         try:

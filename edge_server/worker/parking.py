@@ -214,7 +214,7 @@ class Parking:
 
     def _filler_ns(self) -> int:
         """Return what names the sidecar that takes fills now; 0 while there is none."""
-        return max(words[Field.FILLING_NS] for words in self._sidecar_words)
+        return max([words[Field.FILLING_NS] for words in self._sidecar_words])
 
     def _send(self, ask: Ask) -> str:
         """Send an Ask, now or with a later `_flush`; return nothing, or the reason for which it cannot go."""

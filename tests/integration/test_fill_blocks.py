@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -243,6 +247,39 @@ def test_blocks_outlive_the_instance_on_a_disk(
     answer = second.get("large", Range="bytes=5-9")
     assert (answer.status, answer.body) == (206, large.bytes(5, 10))
     assert large.ranges.count(block(0)) == large.ranges.count(PROBE) == 1
+
+
+def test_a_sidecar_that_is_killed_between_two_blocks_leaves_what_is_right_and_a_successor_that_goes_on(
+    start: Callable[..., Live], large: SparseObject
+) -> None:
+    live = start(ingress__timeout_secs=20)
+    assert live.get("large", Range="bytes=0-9").status == 206
+    second, release = block(1), threading.Event()
+
+    def script(sock: socket.socket, head: bytes) -> None:
+        if b"Range: bytes=%d-" % second[0] in head and not release.is_set():
+            large.ranges.append(second)
+            sock.sendall(b"HTTP/1.1 206 Partial Content\r\nContent-Length: %d\r\n" % BLOCK_BYTES)
+            sock.sendall(b"ETag: %s\r\n" % (large.etag or "").encode())
+            sock.sendall(b"Content-Range: bytes %d-%d/%d\r\n\r\n" % (second[0], second[1] - 1, SIZE))
+            sock.sendall(large.bytes(second[0], second[0] + BLOCK_BYTES // 2))
+            release.wait(20)
+            return
+        large.script(sock, head)
+
+    live.origin.streamed["/large"] = script
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(live.get, "large", Range=f"bytes=0-{3 * BLOCK_BYTES - 1}")
+        eventually(lambda: second in large.ranges and block(2) in large.ranges)
+        os.kill(live.server.sidecar(), signal.SIGKILL)
+        assert live.get("large", Range="bytes=5-9").body == large.bytes(5, 10)
+        release.set()
+        answer = asked.result()
+    assert (answer.status, answer.body) == (206, large.bytes(0, 3 * BLOCK_BYTES))
+    assert large.ranges.count(block(0)) == 1, "what stood at the kill stands after it"
+    assert large.ranges.count(second) == 2
+    again = live.get("large", Range=f"bytes={second[0]}-{second[1] - 1}")
+    assert (again["Cache-Status"], again.body) == ("svc-edge; hit", large.bytes(*second))
 
 
 def test_a_purge_removes_the_blocks(start: Callable[..., Live], large: SparseObject) -> None:

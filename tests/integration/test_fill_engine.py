@@ -263,6 +263,21 @@ def test_of_two_attempts_that_succeed_one_sink_is_left() -> None:
         eventually(lambda: sum(not sink.is_aborted for sink in asked.sinks) == 10)
 
 
+def test_a_second_attempt_is_made_only_where_its_host_has_a_place_to_spare() -> None:
+    release = threading.Event()
+    script = held(release, ok(b"slow"))
+    with scripted(script) as origin, asking(origin.port, hedge_after=0.01, per_host=2) as asked:
+        first = asked.submit("x")
+        eventually(lambda: len(origin.requests) == 2)
+        second = asked.submit("y")
+        time.sleep(0.1)
+        assert len(origin.requests) == 2, "more than `fill.per_host`"
+        assert asked.hooks.told.count("hedged") == 1
+        release.set()
+        eventually(lambda: first and second)
+        assert all(isinstance(answer, Fetched) for answer in (*first, *second))
+
+
 def test_a_full_queue_is_busy_and_those_in_it_are_answered() -> None:
     release = threading.Event()
     script = held(release, ok(b"x"))
@@ -347,9 +362,9 @@ def test_closing_answers_everybody() -> None:
 
 def test_a_sink_that_fails_is_a_defect_for_one_fill_and_for_no_other() -> None:
     with scripted(says(ok(b"x"))) as origin, asking(origin.port) as asked:
-        fetcher = asked.engine._fetcher._receiver
+        fetcher = asked.engine._attempts._fetcher._receiver
         right = fetcher._open_sink
-        fetcher._open_sink = lambda length: 1 // 0  # type: ignore[assignment,return-value]
+        fetcher._open_sink = lambda *_: 1 // 0  # type: ignore[assignment,return-value]
         answer = asked.get("x")
         assert isinstance(answer, InternalError)
         assert [type(error) for error in asked.hooks.defects] == [ZeroDivisionError]
@@ -413,3 +428,45 @@ def test_a_fill_that_goes_on_with_a_request_is_not_refused_by_a_full_queue() -> 
         eventually(lambda: len(again) == 2, within=5)
     assert again[0] == "busy"
     assert isinstance(again[1], Fetched)
+
+
+def test_a_resolver_that_hangs_is_a_timeout_and_other_hosts_are_filled_meanwhile() -> None:
+    gate = threading.Event()
+
+    def resolver(host: str, port: int) -> list[str]:
+        if port == slow.port:
+            gate.wait(20)
+        return ["127.0.0.1"]
+
+    with scripted(says(ok(b"x"))) as slow, scripted(says(ok(b"x"))) as quick:
+        ports = [slow.port, quick.port]
+        with asking(ports, resolver=resolver, connect_timeout=0.3, host="origin.test") as asked:
+            late = asked.submit("0/x")
+            began_s = time.monotonic()
+            assert isinstance(asked.get("1/x"), Fetched)
+            eventually(lambda: late)
+            assert time.monotonic() - began_s < 5
+            assert isinstance(late[0], Rejection)
+            assert late[0].reason == "timeout"
+            assert "timed out connect" in asked.hooks.told
+        gate.set()
+
+
+def test_a_body_that_never_ends_leaves_others_their_turn() -> None:
+    def script(sock: socket.socket, head: bytes) -> None:
+        if b"/endless" not in head:
+            sock.sendall(ok(b"x"))
+            return
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 60000000\r\n\r\n")
+        for _ in range(60):
+            sock.sendall(bytes(1_000_000))
+
+    with scripted(script) as origin, asking(origin.port) as asked:
+        large = asked.submit("endless", budget_s=30)
+        eventually(lambda: asked.sinks and asked.sinks[0].size)
+        before = asked.sinks[0].size
+        assert isinstance(asked.get("small"), Fetched)
+        assert before < 60_000_000
+        eventually(lambda: large, within=30)
+        assert isinstance(large[0], Fetched)
+        assert large[0].size == 60_000_000

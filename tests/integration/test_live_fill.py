@@ -367,6 +367,23 @@ def test_an_operator_warms_and_purges(start: Callable[..., Live], tmp_path: Path
     assert live.origin.asked[f"/{paths[3]}"] == 2
 
 
+def test_a_private_body_too_large_for_others_share_of_memory_is_passed_on_and_never_on_a_disk(
+    start: Callable[..., Live], tmp_path: Path
+) -> None:
+    live = start(cas__path=tmp_path / "cas", cas__memory_bytes="1MiB")
+    secret = b"secret! " * (64 << 10)  # half of the memory tier
+    live.origin.answers["/private"] = ok(secret, "Cache-Control: private")
+    live.origin.answers["/no-store"] = ok(secret[8:], "Cache-Control: no-store")
+    live.origin.answers["/public"] = ok(secret[16:], FRESH)
+    for path, body in (("private", secret), ("no-store", secret[8:]), ("public", secret[16:])):
+        answer = live.get(path)
+        assert (answer.status, answer.body) == (200, body)
+    assert live.get("private", Authorization="Basic eDp5").body == secret
+    eventually(lambda: value_of_gauge(live.server, "edge_cas_bytes", tier="disk") == len(secret) - 16)
+    sizes = [path.stat().st_size for path in (tmp_path / "cas").glob("[0-9a-f][0-9a-f]/*")]
+    assert sizes == [len(secret) - 16]
+
+
 def test_with_a_disk_tier_a_new_instance_serves_what_the_last_one_filled(
     start: Callable[..., Live], tmp_path: Path
 ) -> None:

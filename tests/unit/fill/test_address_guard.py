@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 
 from edge_server.errors import FillUnavailable, NotAllowed
 from edge_server.fill import address_guard
-from edge_server.fill.address_guard import AddressGuard
+from edge_server.fill.address_guard import FAILED_S, RESOLVERS, AddressGuard
+from edge_server.fill.deadline import ConnectTimeout, Deadline
+from tests.servers import eventually
 
 
 @pytest.mark.parametrize(
@@ -93,3 +98,69 @@ def test_what_was_resolved_is_used_for_a_while() -> None:
     guard = AddressGuard(resolver=resolver)
     assert [guard.resolve("a.org", 443) for _ in range(3)] == [["8.8.8.8"]] * 3
     assert calls == ["a.org"]
+
+
+def test_a_resolver_that_hangs_holds_nobody_up_past_its_deadline_and_its_late_answer_serves() -> None:
+    gate = threading.Event()
+
+    def resolver(host: str, port: int) -> list[str]:
+        gate.wait(10)
+        return ["8.8.8.8"]
+
+    guard = AddressGuard(resolver=resolver, timeout_s=0.1)
+    began_s = time.monotonic()
+    with pytest.raises(ConnectTimeout):
+        guard.resolve("a.org", 443)
+    with pytest.raises(ConnectTimeout):
+        guard.resolve("a.org", 443, Deadline(time.monotonic() + 0.01))
+    assert time.monotonic() - began_s < 5
+    gate.set()
+    eventually(lambda: not guard._lookups)
+    assert guard.resolve("a.org", 443) == ["8.8.8.8"]
+    guard.close()
+
+
+def test_names_that_hang_take_a_few_threads_and_who_asks_for_the_same_shares_one() -> None:
+    gate, asked = threading.Event(), []
+
+    def resolver(host: str, port: int) -> list[str]:
+        asked.append(host)
+        gate.wait(10)
+        return ["8.8.8.8"]
+
+    guard = AddressGuard(resolver=resolver, timeout_s=5)
+    answers: list[list[str]] = []
+
+    def ask(number: int) -> None:
+        answers.append(guard.resolve(f"{number % 8}.org", 443))
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(24)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: sum(len(lookup.waiters) for lookup in list(guard._lookups.values())) == 24)
+    assert len(asked) == RESOLVERS
+    gate.set()
+    for thread in threads:
+        thread.join(5)
+    assert answers == [["8.8.8.8"]] * 24
+    assert sorted(asked) == [f"{number}.org" for number in range(8)]
+    guard.close()
+
+
+def test_a_name_that_does_not_resolve_is_not_asked_for_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def resolver(host: str, port: int) -> list[str]:
+        asked.append(host)
+        raise OSError("no such name")
+
+    guard = AddressGuard(resolver=resolver)
+    for _ in range(3):
+        with pytest.raises(FillUnavailable):
+            guard.resolve("a.org", 443)
+    assert asked == ["a.org"]
+    now_s = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now_s + FAILED_S + 1)
+    with pytest.raises(FillUnavailable):
+        guard.resolve("a.org", 443)
+    assert asked == ["a.org"] * 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -142,22 +143,27 @@ def test_a_breaker_always_lets_a_probe_through_after_the_longest_pause(events: l
 
 
 def test_a_queue_takes_hosts_in_turn_and_each_hosts_jobs_in_order() -> None:
-    queue: FillQueue[int] = FillQueue(limit=10, concurrency=9, per_host=9)
+    queue: FillQueue[int] = FillQueue(limit=10, concurrency=1, per_host=9)
+    assert queue.put("c", 0) == ("c", 0)
     for host, job in (("a", 1), ("a", 2), ("a", 3), ("b", 4), ("b", 5)):
-        queue.put(host, job)
-    assert [queue.take() for _ in range(5)] == [("a", 1), ("b", 4), ("a", 2), ("b", 5), ("a", 3)]
+        assert queue.put(host, job) is None
+    taken = []
+    for host in "cabab":
+        queue.done(host)
+        taken.append(queue.take())
+    assert taken == [("a", 1), ("b", 4), ("a", 2), ("b", 5), ("a", 3)]
 
 
 def test_a_full_queue_refuses_and_takes_what_was_admitted_before() -> None:
     queue: FillQueue[int] = FillQueue(limit=0, concurrency=2, per_host=1)
-    queue.put("a", 1)
+    assert queue.put("a", 1) == ("a", 1)
     with pytest.raises(Busy):
         queue.put("a", 2)
-    queue.put("b", 3)
+    assert queue.put("b", 3) == ("b", 3)
     with pytest.raises(Busy):
         queue.put("c", 4)
-    queue.put("c", 5, is_admitted=True)
-    assert queue.depth == 3
+    assert queue.put("c", 5, is_admitted=True) is None
+    assert (queue.running, queue.depth) == (2, 1)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=60))
@@ -166,34 +172,50 @@ def test_a_queue_never_runs_more_than_it_may(events: list[tuple[str, bool]]) -> 
     running: Counter[str] = Counter()
     waiting: Counter[str] = Counter()
     for host, is_put in events:
+        taken = None
         if is_put:
             try:
-                queue.put(host, host)
+                taken = queue.put(host, host)
                 waiting[host] += 1
             except Busy:
                 assert sum(waiting.values()) >= 5
         elif running[host]:
             queue.done(host)
             running[host] -= 1
-        while sum(running.values()) < 3 and any(n and running[h] < 2 for h, n in waiting.items()):
             taken = queue.take()
-            assert taken is not None
+        if taken is not None:
             running[taken[0]] += 1
             waiting[taken[0]] -= 1
+        assert sum(running.values()) <= 3
+        assert max(running.values(), default=0) <= 2
         assert queue._next_host() is None
         assert (queue.running, queue.depth) == (sum(running.values()), sum(waiting.values()))
 
 
-def test_a_closed_queue_wakes_who_waits_and_takes_nothing() -> None:
-    queue: FillQueue[int] = FillQueue(limit=5, concurrency=1, per_host=1)
-    taken: list[object] = []
-    thread = threading.Thread(target=lambda: taken.append(queue.take()))
-    thread.start()
-    assert queue.close() == []
-    thread.join(5)
-    assert taken == [None]
+def test_a_closed_queue_takes_nothing_and_gives_nothing() -> None:
+    queue: FillQueue[int] = FillQueue(limit=5, concurrency=2, per_host=1)
+    assert queue.put("a", 1) == ("a", 1)
+    assert queue.put("a", 2) is None
+    assert queue.close() == [2]
+    queue.done("a")
+    assert queue.take() is None
     with pytest.raises(FillUnavailable):
         queue.put("a", 1)
+
+
+def test_a_second_attempt_takes_a_place_only_where_a_host_has_one_to_spare() -> None:
+    queue: FillQueue[int] = FillQueue(limit=5, concurrency=3, per_host=2)
+    queue.put("a", 1)
+    assert queue.take_extra("a")
+    assert not queue.take_extra("a")
+    queue.put("b", 2)
+    assert not queue.take_extra("b"), "no more than `concurrency` at once"
+    queue.done("a")
+    assert queue.take_extra("b")
+    queue.done("b")
+    queue.put("b", 3)
+    assert queue.put("b", 4) is None
+    assert not queue.take_extra("b"), "a job that waits goes first"
 
 
 def test_a_group_is_joined_until_it_is_closed() -> None:
@@ -208,6 +230,10 @@ def test_a_group_is_joined_until_it_is_closed() -> None:
         groups.join("x", 3, is_needed=lambda: False, joined=joined.append)
 
 
+def in_a_thread(run: Callable[[], None]) -> None:
+    threading.Thread(target=run, daemon=True).start()
+
+
 def test_of_two_attempts_that_fail_the_last_failure_is_told() -> None:
     gate = threading.Event()
     numbers = iter(range(2))
@@ -218,7 +244,7 @@ def test_of_two_attempts_that_fail_the_last_failure_is_told() -> None:
         raise FillUnavailable(str(number)) if number else (time.sleep(0.05) or FillTimeout("first"))
 
     with pytest.raises(FillTimeout):
-        first_of(attempt, 0.01, lambda value: None, lambda: None)
+        first_of(attempt, 0.01, lambda value: None, lambda: lambda: None, in_a_thread)
 
 
 def test_an_attempt_that_fails_early_is_not_waited_out() -> None:
@@ -227,7 +253,7 @@ def test_an_attempt_that_fails_early_is_not_waited_out() -> None:
 
     began_s = time.monotonic()
     with pytest.raises(FillUnavailable):
-        first_of(attempt, 30.0, lambda value: None, lambda: None)
+        first_of(attempt, 30.0, lambda value: None, lambda: lambda: None, in_a_thread)
     assert time.monotonic() - began_s < 5
 
 

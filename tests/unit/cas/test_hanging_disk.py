@@ -1,0 +1,132 @@
+"""A disk that hangs: whoever needs it waits for a while, and memory goes on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from edge_server.cas import opening as opening_module
+from edge_server.cas.store import Store
+from edge_server.cas.tier import Tier
+from edge_server.errors import FillUnavailable
+from edge_server.shm.fill_index import DISK, FillIndex, key_id
+from edge_server.sidecar import sinks
+from tests.servers import eventually
+from tests.stores import BLANK, DISK_BYTES, KIB, MEMORY_BYTES, Shelf, body_of
+
+BIG = 40 * KIB
+
+
+class Gate:
+    """Where what touches a disk hangs while it is shut."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+        self.event = threading.Event()
+        self.entered = threading.Event()
+        right = getattr(Tier, method)
+
+        def hanging(tier: Tier, *args: object) -> object:
+            if tier.is_durable:
+                self.entered.set()
+                self.event.wait(20)
+            return right(tier, *args)
+
+        monkeypatch.setattr(Tier, method, hanging)
+
+
+def test_a_disk_that_hangs_when_it_is_opened_holds_nothing_up_and_is_used_when_it_is_there(
+    index: FillIndex, memory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening_module, "OPENING_S", 0.05)
+    gate = Gate(monkeypatch, "probe")
+    shelf = Shelf(index, memory, tmp_path / "disk")
+    assert not shelf.store.is_reachable()
+    shelf.fill("a", body_of(1, 4 * KIB))
+    assert shelf.read("a") == body_of(1, 4 * KIB)
+    shelf.store.retry_disk()  # nobody else opens it meanwhile
+    assert shelf.told("cas_disk")[-1]["reason"] == "opening takes long"
+    gate.event.set()
+    eventually(shelf.store.is_reachable)
+    shelf.settle()
+    assert shelf.store.stats().disk_bytes == 4 * KIB
+    shelf.check()
+    shelf.close()
+
+
+def test_a_store_that_is_closed_while_its_disk_is_opened_lets_go_of_that(
+    index: FillIndex, memory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening_module, "OPENING_S", 0.05)
+    gate = Gate(monkeypatch, "probe")
+    shelf = Shelf(index, memory, tmp_path / "disk")
+    shelf.close()
+    gate.event.set()
+    eventually(lambda: not [each for each in threading.enumerate() if each.name == "cas-opening"])
+    again = Shelf(index, memory, tmp_path / "disk")
+    assert again.store.is_reachable()
+    again.close()
+
+
+@pytest.mark.parametrize("method", ["create", "seal", "install", "sync_names"])
+def test_a_body_for_a_disk_that_hangs_is_given_up_and_bodies_in_memory_are_not(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(sinks, "DISK_S", 0.05)
+    gate = Gate(monkeypatch, method)
+    open_sink = sinks.opener(shelf.store)
+    began_s = time.monotonic()
+
+    def store_big() -> None:
+        sink = open_sink(BIG, True)
+        sink.write(body_of(1, BIG))
+        sink.commit(lambda: shelf.store.commit(sink.writer, key_id("big"), BLANK, "big"))
+
+    with pytest.raises(FillUnavailable):
+        store_big()
+    assert gate.entered.is_set()
+    small = open_sink(None, True)
+    small.write(b"small")
+    small.commit(lambda: shelf.store.commit(small.writer, key_id("small"), BLANK, "small"))
+    assert shelf.read("small") == b"small"
+    assert time.monotonic() - began_s < 5
+    gate.event.set()
+    assert shelf.store.contents.disk is not None
+    tier = shelf.store.contents.disk.tier
+    eventually(lambda: not tier.claimed_bytes)
+    eventually(lambda: not list((Path(tier.folder) / "tmp").iterdir()))
+    shelf.check()
+
+
+def test_what_may_not_be_stored_never_reaches_a_disk_however_large_it_is(
+    index: FillIndex, memory: Path, tmp_path: Path
+) -> None:
+    shelf = Shelf(index, memory, tmp_path / "disk")
+    open_sink = sinks.opener(shelf.store)
+    secret = open_sink(BIG, False)
+    assert BIG > MEMORY_BYTES // 4
+    secret.write(b"s" * BIG)
+    assert secret.writer.number != DISK
+    with pytest.raises(FillUnavailable):
+        secret.write(b"s" * MEMORY_BYTES)
+    secret.abort()
+    with pytest.raises(FillUnavailable):
+        open_sink(DISK_BYTES // 2, False)
+    shelf.check()
+    shelf.close()
+
+
+def test_a_successor_of_a_store_whose_disk_hung_has_what_is_in_memory(
+    index: FillIndex, memory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening_module, "OPENING_S", 0.05)
+    gate = Gate(monkeypatch, "probe")
+    shelf = Shelf(index, memory, tmp_path / "disk")
+    shelf.fill("a", b"kept")
+    shelf.close()
+    successor: Store = shelf.successor()
+    assert successor.find(key_id("a")) is not None
+    gate.event.set()
+    shelf.close()
