@@ -3,7 +3,8 @@
     python -m tests.perf.bench_fill [SECONDS]
 
 Beside it the same requests by urllib3 and by requests, in as many threads, with nothing but the hash.
-Loopback without TLS; nginx shares the CPUs, its own share is told too.
+Loopback without TLS; nginx shares the CPUs. At last the engine with TLS, on connections that are kept, and on
+one for each fill.
 """
 
 from __future__ import annotations
@@ -13,27 +14,38 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+import trustme
 from blake3 import blake3
 
 from edge_server.config.schema import Config, Edge, Fill, OriginMapping
 from edge_server.fill.engine import Engine, Fetched, Request
-from tests.origins import MemorySink, nginx
+from tests.live import HOST
+from tests.origins import MemorySink, free_port, nginx
 
 SIZE, OBJECTS, THREADS = 16 * 1024, 20_000, 16
 
 
-def measure_engine(port: int, seconds: float, threads: int) -> tuple[float, float]:
-    """Return fills a second and CPU µs a fill, with as many requests in hand as threads."""
-    edge = Edge(
-        allow=(f"127.0.0.1:{port}",), origins=(OriginMapping(prefix="", url=f"http://127.0.0.1:{port}"),)
+def measure_engine(
+    port: int, seconds: float, threads: int, bundle: Path | None = None
+) -> tuple[float, float]:
+    """Return fills a second and CPU µs a fill, with so many requests in hand; over TLS with a bundle."""
+    origin = f"127.0.0.1:{port}" if bundle is None else f"{HOST}:{port}"
+    scheme = "http" if bundle is None else "https"
+    edge = Edge(allow=(origin,), origins=(OriginMapping(prefix="", url=f"{scheme}://{origin}"),))
+    fill = Fill(
+        concurrency=threads,
+        per_host=threads,
+        insecure_http=True,
+        allow_private=("127.0.0.0/8",),
+        ca_bundle="system" if bundle is None else str(bundle),
     )
-    fill = Fill(concurrency=threads, per_host=threads, insecure_http=True, allow_private=("127.0.0.0/8",))
-    engine = Engine(Config(edge=edge, fill=fill), open_sink=lambda _: MemorySink())
+    engine = Engine(Config(edge=edge, fill=fill), open_sink=lambda *_: MemorySink())
     answers: SimpleQueue[object] = SimpleQueue()
     before, began_s = time.process_time(), time.monotonic()
     number = filled = 0
@@ -48,6 +60,19 @@ def measure_engine(port: int, seconds: float, threads: int) -> tuple[float, floa
     passed_s, cpu_s = time.monotonic() - began_s, time.process_time() - before
     engine.close()
     return filled / passed_s, 1e6 * cpu_s / filled
+
+
+@contextmanager
+def tls_nginx(folder: Path, root: Path, more: str = "") -> Iterator[tuple[int, Path]]:
+    """Serve `root` with TLS; yield the port and the bundle to trust."""
+    folder.mkdir()
+    authority, port = trustme.CA(), free_port()
+    bundle, pem = folder / "ca.pem", folder / "server.pem"
+    authority.cert_pem.write_to_path(str(bundle))
+    authority.issue_cert(HOST).private_key_and_cert_chain_pem.write_to_path(str(pem))
+    listen = f"listen 127.0.0.1:{port} ssl; ssl_certificate {pem}; ssl_certificate_key {pem}; {more}"
+    with nginx(folder, root, listen):
+        yield port, bundle
 
 
 def by_urllib3(port: int, threads: int) -> tuple[Callable[[int], None], Callable[[], None]]:
@@ -123,6 +148,10 @@ def main() -> None:
                     rate, cpu_us = measure(make, port, seconds, threads)
                     told = f"{rate:6.0f} fills/s, {cpu_us:5.0f} µs CPU each"
                     print(f"{make.__name__:12} {threads:2} threads: {told}")
+        for name, more in (("kept", ""), ("new each", "keepalive_timeout 0;")):
+            with tls_nginx(folder / name.replace(" ", "-"), root, more) as (port, bundle):
+                rate, cpu_us = measure_engine(port, seconds, THREADS, bundle)
+                print(f"engine, TLS, connections {name}: {rate:6.0f} fills/s, {cpu_us:5.0f} µs CPU each")
 
 
 if __name__ == "__main__":
