@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_server.config.schema import Config
@@ -50,6 +50,7 @@ class Brief:
         ledger: what the workers admit; a worker's row has the same index as in the scoreboard.
         metrics_dir: folder of the prometheus multiprocess files, on tmpfs.
         fills: None in offline mode.
+        errands: ends of the channels of errands, as those of fills.
     """
 
     slot: int
@@ -64,6 +65,7 @@ class Brief:
     scoreboard: Scoreboard
     ledger: Ledger
     fills: FillBrief | None = None
+    errands: Mapping[str, socket.socket] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

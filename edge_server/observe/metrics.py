@@ -29,7 +29,10 @@ COMPONENTS = ("worker", "sidecar")
 ACCEPT = "accept"  # the queue of connections that nobody has taken yet
 FILL = "fill"  # the queue of fetches
 MISS_CAUSES = ("cold", "stale", "bypass")
-PARK_RESULTS = ("stored", "revalidated", "stale", "passed", "refused", "timeout", "fill_unavailable", "gone")
+PARK_RESULTS = (
+    *("stored", "revalidated", "stale", "passed", "refused"),
+    *("timeout", "fill_unavailable", "gone", "read", "direct"),
+)
 
 # Doubling steps around the objectives (p95 40 ms, p99 80 ms); finer below, where hits are.
 LATENCY_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12)
@@ -147,16 +150,20 @@ DECLARED = (
         "Client connections of the asset plane, by what they are doing.",
         (("state", "`reading` (a request arrives), `busy` (it is answered), `parked`, `idle`, `closing`"),),
     ),
-    Declared("edge_parked", GAUGE, "Requests of the slot's worker that wait for a fill.", (_SLOT,)),
+    Declared(
+        "edge_parked", GAUGE, "Requests of the slot's worker that wait for a fill or for a disk.", (_SLOT,)
+    ),
     Declared(
         "edge_parks_total",
         COUNTER,
-        "Requests that waited for a fill, by what came of it.",
+        "Requests that waited for a fill or for a disk, by what came of it.",
         (
             (
                 "result",
                 "`stored`, `revalidated`, `stale`, `passed` (not to be stored), `refused`, `timeout`, "
-                "`fill_unavailable` (no sidecar in time), `gone` (the client left)",
+                "`fill_unavailable` (no sidecar in time), `gone` (the client left), `read` (the sidecar has "
+                "read the bytes ahead, or hashed them), `direct` (no sidecar was there: the worker read them "
+                "itself; also a body on its way)",
             ),
         ),
     ),

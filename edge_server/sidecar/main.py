@@ -31,6 +31,7 @@ from edge_server.sidecar import admin
 from edge_server.sidecar.admin import Plane, make_app
 from edge_server.sidecar.aggregate import Exposition, show_zeros
 from edge_server.sidecar.authorization import Authorization, is_loopback
+from edge_server.sidecar.errands import Errands
 from edge_server.sidecar.fill_blocks import BlockFills
 from edge_server.sidecar.fill_results import Results
 from edge_server.sidecar.fill_telemetry import Telemetry
@@ -50,9 +51,11 @@ def run(brief: Brief) -> int:
     row = brief.scoreboard.row(brief.row)
     hashing = Hashing(brief.catalog)
     filling, stored = _filling(brief, row)
-    tick = Tick(row, hashing, filling, lambda: _drain(brief), brief.config.workers.drain_timeout)
+    errands = Errands(row, brief.errands, hashing, brief.catalog.generation)
+    tick = Tick(row, hashing, errands, filling, lambda: _drain(brief), brief.config.workers.drain_timeout)
     tick.heed_signals()
     hashing.start()
+    errands.start()
     if filling is not None:
         filling.start()
     row.set(Field.STATE, WorkerState.SERVING)
@@ -117,7 +120,7 @@ class Tick:
 
     Args:
         row: its own.
-        hashing: stopped with the process.
+        hashing, errands: stopped with the process.
         filling: lets go of the store before the process ends; None in offline mode.
         begin_drain: makes the drain when SIGTERM has come.
         drain_timeout_s: how long answers may take to be sent after it.
@@ -127,12 +130,14 @@ class Tick:
         self,
         row: Row,
         hashing: Hashing,
+        errands: Errands,
         filling: Filling | None,
         begin_drain: Callable[[], Drain],
         drain_timeout_s: float,
     ) -> None:
         self._row = row
         self._hashing = hashing
+        self._errands = errands
         self._filling = filling
         self._drain_timeout_s = drain_timeout_s
         self._begin_drain = begin_drain
@@ -186,5 +191,6 @@ class Tick:
             self._deadline = time.monotonic() + self._drain_timeout_s
             self._row.set(Field.STATE, WorkerState.DRAINING)
             self._hashing.stop()
+            self._errands.stop()
             if self._filling is not None:
                 self._filling.stop()

@@ -1,7 +1,7 @@
 """Forking: a process for a slot, or a helper of the supervisor's own, and what it leaves behind.
 
-A child keeps its own slot's socket, the catalog of its generation and, in live mode, its own channel, the
-sidecar the other ends of all. It closes every other socket and catalog, and the supervisor's pipes,
+A child keeps its own slot's socket, the catalog of its generation and its own channels, the sidecar the other
+ends of all. It closes every other socket and catalog, and the supervisor's pipes,
 before its role begins.
 """
 
@@ -18,6 +18,7 @@ import setproctitle
 from edge_server.observe import logs
 from edge_server.roles import Brief, Roles
 from edge_server.shm.scoreboard import SIDECAR_SLOT, Scoreboard
+from edge_server.supervisor.channels import Channels
 from edge_server.supervisor.fills import Fills
 from edge_server.supervisor.generations import Generation, Generations
 from edge_server.supervisor.listen import Listeners
@@ -31,6 +32,7 @@ class Inheritance:
     """What every process of an instance is handed, whatever its generation.
 
     Attributes:
+        errands: channels between workers and sidecar.
         fills: None in offline mode.
     """
 
@@ -38,6 +40,7 @@ class Inheritance:
     listeners: Listeners
     board: Scoreboard
     metrics_dir: str
+    errands: Channels
     fills: Fills | None = None
 
 
@@ -110,11 +113,13 @@ class Forking:
             ledger=generation.ledger,
             scoreboard=given.board,
             fills=None if given.fills is None else given.fills.brief(slot.number, letter),
+            errands=given.errands.ends_of(slot.number, letter),
         )
 
     def _leave_channels(self, slot: int | None, letter: str) -> None:
+        self._given.errands.leave(slot, letter)
         if self._given.fills is not None:
-            self._given.fills.leave(slot, letter)
+            self._given.fills.channels.leave(slot, letter)
 
     def _leave(self, own: socket | None, generation: int | None) -> None:
         for listener in self._given.listeners.all():

@@ -23,6 +23,7 @@ from edge_server.roles import Roles
 from edge_server.shm.scoreboard import SIDECAR_SLOT, Field, Scoreboard
 from edge_server.shm.segment import segment_name
 from edge_server.supervisor.building import Build, Load, build
+from edge_server.supervisor.channels import Channels
 from edge_server.supervisor.drain import OperatorDrain
 from edge_server.supervisor.fills import Fills
 from edge_server.supervisor.forking import Forking, Inheritance
@@ -53,6 +54,7 @@ class Instance:
         load: reads the configuration again, from the sources that it came from.
         spread: as of `pinning.assign`.
         began_s: CLOCK_MONOTONIC when the process started.
+        errands: channels between workers and sidecar.
         fills: None in offline mode.
     """
 
@@ -64,6 +66,7 @@ class Instance:
     metrics_dir: str
     spread: int
     began_s: float
+    errands: Channels
     fills: Fills | None = None
 
 
@@ -81,7 +84,9 @@ class Supervisor:
         self._slots = (self._sidecar, *self._workers)
         self._sidecar_rows = [row for row in board.rows() if row.slot == SIDECAR_SLOT]
         self._generations = Generations(first)
-        given = Inheritance(instance.roles, listeners, board, instance.metrics_dir, instance.fills)
+        given = Inheritance(
+            instance.roles, listeners, board, instance.metrics_dir, instance.errands, instance.fills
+        )
         self._forking = Forking(given, self._generations, signals)
         self._forking.private = self._private_descriptors
         self._drain = OperatorDrain(board, first.config.admin.drain_file)

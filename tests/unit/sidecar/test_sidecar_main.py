@@ -11,6 +11,7 @@ from edge_server.guard.drain import Drain
 from edge_server.observe import logs
 from edge_server.roles import Brief
 from edge_server.shm.scoreboard import Field, Row, WorkerState
+from edge_server.sidecar.errands import Errands
 from edge_server.sidecar.hashing import Hashing
 from edge_server.sidecar.main import PATIENCE_S, Tick
 
@@ -45,7 +46,8 @@ def tick(row: Row, brief: Brief, busy: list[int], monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os, "_exit", end)
     monkeypatch.setattr(logs, "flush", lambda: None)
     drain = partial(Drain, brief.listener, lambda: False, PATIENCE_S)
-    return Tick(row, Hashing(brief.catalog), None, drain, drain_timeout_s=60)
+    hashing = Hashing(brief.catalog)
+    return Tick(row, hashing, Errands(row, {}, hashing, 1), None, drain, drain_timeout_s=60)
 
 
 def test_a_tick_beats_and_shows_what_is_in_flight(tick: Tick, row: Row, busy: list[int]) -> None:
