@@ -34,6 +34,16 @@ def chill(path: Path) -> None:
     pytest.skip(f"the bytes of {path} stay in the page cache, whatever is said; set --basetemp to a disk")
 
 
+def warm(path: Path, start: int, stop: int) -> None:
+    """Read bytes of a file into the page cache, and none around them."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+        assert len(os.pread(descriptor, stop - start, start)) == stop - start
+    finally:
+        os.close(descriptor)
+
+
 def pages_at_hand(descriptor: int) -> int:
     """Return how many pages of a file are in the page cache. Source: mincore(2), which reads none."""
     length = os.fstat(descriptor).st_size
