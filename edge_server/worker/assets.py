@@ -92,6 +92,16 @@ class Assets:
             return Document(partial(self._tilejson, tiles))
         raise NotFound
 
+    def is_known(self, key: str) -> bool:
+        """Return whether a key is a pack's to answer, be it with a refusal."""
+        if self._catalog.find(key.encode()) >= 0:
+            return True
+        tilesets = self._catalog.tilesets
+        tile = parse_tile(key)
+        return (tile is not None and tile.name in tilesets) or (
+            key.endswith(".json") and key[:-5] in tilesets
+        )
+
     def _entry(self, index: int) -> Answer:
         entry = self._catalog.entry(index)
         if not entry.variants:

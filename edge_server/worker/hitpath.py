@@ -22,7 +22,7 @@ from time import monotonic
 from typing import Any
 
 from edge_server.errors import Cold, InternalError, Miss, PreconditionFailed, Rejection, Unhashed
-from edge_server.guard import REPLAY, arrived, may_wait, pressure, remember, send_fields
+from edge_server.guard import LATE, REPLAY, arrived, may_wait, pressure, remember, send_fields
 from edge_server.http.cors import CorsPolicy
 from edge_server.http.dates import DateClock
 from edge_server.http.headers import sane_corr_id
@@ -140,6 +140,8 @@ def bind_hit_path(
         path = environ.get("PATH_INFO", "")
         found: Answer | EmptyTile | None = None
         if ((pressed := pressure()) or limits_rate) and path not in EXEMPT:
+            if pressed & LATE and must_wait_anyway(method, path):
+                pressed &= ~LATE
             reason = judge(pressed)
             if reason:
                 return refuse(environ, start_response, started, corr_id, reason)
@@ -276,6 +278,10 @@ def bind_hit_path(
                 etag=etag,
             )
         return body
+
+    def must_wait_anyway(method: str, path: str) -> bool:
+        is_asset = method in ("GET", "HEAD") and path.startswith(ASSET_PREFIX)
+        return is_asset and isinstance(assets, LiveAssets) and assets.is_absent(path)
 
     def replayed(path: str) -> tuple[Answer | None, str | None]:
         parked_as = errands.replayed()

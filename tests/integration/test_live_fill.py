@@ -266,10 +266,13 @@ def test_two_thousand_requests_are_parked_in_one_worker_and_hits_go_on(start: Ca
     live.origin.default = lambda path: ok(path.encode() * 10, FRESH)
     live.origin.held.add("*")
     connections = [Connection(live.server.assets, 60) for _ in range(2000)]
-    for number, connection in enumerate(connections, 1):
-        connection.send(f"/edge/assets/n{number - 1}")
-        if number % 100 == 0:  # all at once would be shed: the last ones would wait for too long
-            eventually(lambda waiting=number: parked(live.server) == waiting, within=10)
+    eventually(lambda: value_of_gauge(live.server, "edge_connections", state="reading") == 2000, within=20)
+    worker = live.server.workers()[0]
+    os.kill(worker, signal.SIGSTOP)  # all of them are one burst for it
+    for number, connection in enumerate(connections):
+        connection.send(f"/edge/assets/n{number}")
+    os.kill(worker, signal.SIGCONT)
+    eventually(lambda: parked(live.server) == 2000, within=10)
     assert live.get("hit")["Cache-Status"] == HIT
     live.origin.release.set()
     for number, connection in enumerate(connections):
