@@ -300,7 +300,7 @@ def test_a_full_queue_is_a_429_with_retry_after(start: Callable[..., Live]) -> N
     assert len(busy) == 4
     assert {answer["X-Reason"] for answer in busy} == {"busy"}
     assert all(int(answer["Retry-After"]) >= 1 for answer in busy)
-    assert value(live.server, "edge_queue_dropped_total", queue="fill") == 4
+    eventually(lambda: value(live.server, "edge_queue_dropped_total", queue="fill") == 4)
 
 
 def test_a_request_that_waits_when_the_sidecar_is_killed_is_answered_by_its_successor(
