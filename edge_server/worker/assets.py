@@ -38,7 +38,7 @@ from edge_server.worker.files import OpenFile
 from edge_server.worker.prepared import EMPTY_TILE, Answer, Document, EmptyTile, Negotiated, Prepared
 
 _IDENTITY = ""
-_HASHED_HERE_BYTES = 1 << 20  # an entry up to this size is hashed by the request that first needs its tag
+_HASHED_HERE_BYTES = 2 << 20  # an entry up to this size is hashed by the request that first needs its tag
 _COMMON_LINES = header_lines([CACHE_STATUS_HIT, *SECURITY_FIELDS])
 _ACCEPT_RANGES_LINE = header_lines([ACCEPT_RANGES])
 
