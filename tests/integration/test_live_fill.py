@@ -258,6 +258,8 @@ def test_two_thousand_requests_are_parked_in_one_worker_and_hits_go_on(start: Ca
         workers__count=1,
         ingress__max_inflight=4000,
         ingress__timeout_secs=30,
+        ingress__header_timeout=30,
+        workers__heartbeat_timeout=20,
         fill__queue=3000,
         fill__read_timeout=25,
     )
