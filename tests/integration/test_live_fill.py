@@ -295,13 +295,15 @@ def parked(server: Server) -> float:
 def test_a_full_queue_is_a_429_with_retry_after(start: Callable[..., Live]) -> None:
     live = start(fill__concurrency=1, fill__queue=1, fill__per_host=1)
     live.origin.held.add("*")
-    with ThreadPoolExecutor(6) as pool:
-        asked = [pool.submit(live.get, f"q{number}") for number in range(6)]
-        eventually(lambda: sum(one.done() for one in asked) >= 4)
+    with ThreadPoolExecutor(2) as pool:
+        running = pool.submit(live.get, "running")
+        eventually(lambda: live.origin.asked["/running"] == 1)
+        waiting = pool.submit(live.get, "waiting")
+        eventually(lambda: value_of_gauge(live.server, "edge_queue_depth", queue="fill") == 1)
+        busy: list[Answer] = [live.get(f"more{number}") for number in range(4)]
         live.origin.release.set()
-        answers: list[Answer] = [one.result() for one in asked]
-    busy = [answer for answer in answers if answer.status == 429]
-    assert len(busy) == 4
+        assert (running.result().status, waiting.result().status) == (404, 404)
+    assert {answer.status for answer in busy} == {429}
     assert {answer["X-Reason"] for answer in busy} == {"busy"}
     assert all(int(answer["Retry-After"]) >= 1 for answer in busy)
     eventually(lambda: value(live.server, "edge_queue_dropped_total", queue="fill") == 4)
