@@ -23,7 +23,6 @@ from edge_server.fill.engine import Engine
 from edge_server.guard.drain import Drain
 from edge_server.guard.limits import limits_of
 from edge_server.observe import logs
-from edge_server.observe.metrics import OTHER
 from edge_server.roles import Brief
 from edge_server.shm.fill_index import FillIndex
 from edge_server.shm.scoreboard import Field, Row, WorkerState
@@ -34,34 +33,38 @@ from edge_server.sidecar.authorization import Authorization, is_loopback
 from edge_server.sidecar.errands import Errands
 from edge_server.sidecar.fill_blocks import BlockFills
 from edge_server.sidecar.fill_results import Results
-from edge_server.sidecar.fill_telemetry import Telemetry
+from edge_server.sidecar.fill_telemetry import Telemetry, hosts_shown
 from edge_server.sidecar.filling import Filling
 from edge_server.sidecar.hashing import Hashing
+from edge_server.sidecar.page_files import PageFiles
 from edge_server.sidecar.reloading import Reloading
 from edge_server.sidecar.sinks import opener
 from edge_server.sidecar.status import StatusReader, packs
 from edge_server.sidecar.stored import Stored
+from edge_server.sidecar.tiles import Tiles
+from edge_server.sidecar.traffic import Traffic
 
 PATIENCE_S = 1.0  # how long an idle connection is borne once a successor is there
 
 
 def run(brief: Brief) -> int:
     """Serve the admin plane until SIGTERM; return the exit code."""
-    show_zeros((*brief.config.edge.allow, OTHER))
+    show_zeros(hosts_shown(brief.config.edge.allow))
     row = brief.scoreboard.row(brief.row)
     hashing = Hashing(brief.catalog)
     filling, stored = _filling(brief, row)
     errands = Errands(row, brief.errands, hashing, brief.catalog.generation)
-    tick = Tick(row, hashing, errands, filling, lambda: _drain(brief), brief.config.workers.drain_timeout)
+    traffic = Traffic(brief.metrics_dir, brief.scoreboard)
+    drain_timeout_s = brief.config.workers.drain_timeout
+    tick = Tick(row, hashing, errands, filling, traffic, lambda: _drain(brief), drain_timeout_s)
     tick.heed_signals()
     hashing.start()
     errands.start()
     if filling is not None:
         filling.start()
     row.set(Field.STATE, WorkerState.SERVING)
-    guard.serve(
-        brief.listener, make_app(_plane(brief, row, hashing, stored)), limits_of(brief.config.ingress), tick
-    )
+    app = make_app(_plane(brief, row, hashing, traffic, stored))
+    guard.serve(brief.listener, app, limits_of(brief.config.ingress), tick)
     return 1  # bjoern's loop only ends with the process
 
 
@@ -80,7 +83,7 @@ def _filling(brief: Brief, row: Row) -> tuple[Filling | None, Stored | None]:
         row,
         fills.channels,
         store,
-        lambda: Engine(config, open_sink=opener(store), hooks=Telemetry()),
+        lambda: Engine(config, open_sink=opener(store), hooks=Telemetry(config.edge.allow)),
         results,
         BlockFills(store, fills.index, config),
     )
@@ -98,13 +101,13 @@ def _fill_index(brief: Brief) -> FillIndex | None:
     return None if brief.fills is None else brief.fills.index
 
 
-def _plane(brief: Brief, row: Row, hashing: Hashing, stored: Stored | None = None) -> Plane:
+def _plane(brief: Brief, row: Row, hashing: Hashing, traffic: Traffic, stored: Stored | None = None) -> Plane:
     return Plane(
         scoreboard=brief.scoreboard,
-        exposition=Exposition(
-            brief.metrics_dir, brief.scoreboard, brief.config.edge.mode, _fill_index(brief)
-        ),
-        status=StatusReader(brief, hashing),
+        exposition=Exposition(brief.metrics_dir, brief.scoreboard, brief.config, _fill_index(brief)),
+        status=StatusReader(brief, hashing, traffic),
+        tiles=Tiles(brief.catalog, brief.config),
+        page_files=PageFiles(),
         packs=packs(brief.catalog),
         drain=admin.Drain(brief.scoreboard, row),
         reloading=Reloading(brief.scoreboard.reloads, row),
@@ -122,6 +125,7 @@ class Tick:
         row: its own.
         hashing, errands: stopped with the process.
         filling: lets go of the store before the process ends; None in offline mode.
+        traffic: takes its samples.
         begin_drain: makes the drain when SIGTERM has come.
         drain_timeout_s: how long answers may take to be sent after it.
     """
@@ -132,6 +136,7 @@ class Tick:
         hashing: Hashing,
         errands: Errands,
         filling: Filling | None,
+        traffic: Traffic,
         begin_drain: Callable[[], Drain],
         drain_timeout_s: float,
     ) -> None:
@@ -139,6 +144,7 @@ class Tick:
         self._hashing = hashing
         self._errands = errands
         self._filling = filling
+        self._traffic = traffic
         self._drain_timeout_s = drain_timeout_s
         self._begin_drain = begin_drain
         self._drain: Drain | None = None
@@ -157,6 +163,7 @@ class Tick:
         words[Field.REQUESTS] = counters["requests"]
         words[Field.BYTES_OUT] = counters["bytes_out"]
         words[Field.BEAT_NS] = time.monotonic_ns()
+        self._traffic.tick()
         logs.flush()
         if self._deadline is not None:
             self._step_drain(self._deadline)

@@ -14,6 +14,7 @@ from edge_server.shm.scoreboard import Field, Row, WorkerState
 from edge_server.sidecar.errands import Errands
 from edge_server.sidecar.hashing import Hashing
 from edge_server.sidecar.main import PATIENCE_S, Tick
+from edge_server.sidecar.traffic import Traffic
 
 STATES = ("fresh", "head", "body", "busy", "parked", "idle", "linger")
 
@@ -47,7 +48,8 @@ def tick(row: Row, brief: Brief, busy: list[int], monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(logs, "flush", lambda: None)
     drain = partial(Drain, brief.listener, lambda: False, PATIENCE_S)
     hashing = Hashing(brief.catalog)
-    return Tick(row, hashing, Errands(row, {}, hashing, 1), None, drain, drain_timeout_s=60)
+    traffic = Traffic(brief.metrics_dir, brief.scoreboard)
+    return Tick(row, hashing, Errands(row, {}, hashing, 1), None, traffic, drain, drain_timeout_s=60)
 
 
 def test_a_tick_beats_and_shows_what_is_in_flight(tick: Tick, row: Row, busy: list[int]) -> None:
