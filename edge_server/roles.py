@@ -16,6 +16,7 @@ from edge_server.config.schema import Config
 from edge_server.shm.admission import Ledger
 from edge_server.shm.catalog import Catalog
 from edge_server.shm.fill_index import FillIndex
+from edge_server.shm.reports import Reports
 from edge_server.shm.scoreboard import Scoreboard
 
 
@@ -49,6 +50,7 @@ class Brief:
         addresses: bound addresses as shown to people, (asset plane, admin plane).
         ledger: what the workers admit; a worker's row has the same index as in the scoreboard.
         metrics_dir: folder of the prometheus multiprocess files, on tmpfs.
+        reports: what workers hand to the sidecar.
         fills: None in offline mode.
         errands: ends of the channels of errands, as those of fills.
     """
@@ -64,6 +66,7 @@ class Brief:
     catalog: Catalog
     scoreboard: Scoreboard
     ledger: Ledger
+    reports: Reports
     fills: FillBrief | None = None
     errands: Mapping[str, socket.socket] = field(default_factory=dict)
 

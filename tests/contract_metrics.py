@@ -22,6 +22,7 @@ CONTRACT = _names("""
 # Of edge_build_info the contract leaves the labels open; the others are what operators expect besides.
 BESIDES = _names("""
     edge_build_info{version,python,mode} edge_inflight_limit{endpoint} edge_readiness_gate{gate}
+    edge_spans_total{result}
     edge_config_last_reload_successful edge_config_last_reload_success_timestamp_seconds
 """)
 # The values that the contract names.

@@ -52,13 +52,15 @@ class Server:
     Attributes:
         process: the supervisor.
         out: what the instance has written, standard error included.
+        log: where its log lines are: `out`, or the file of `log.file`.
         is_killed: set by a test that ends it otherwise than by one stop signal.
         orphans: pids of the children that a killed supervisor had; the kernel ends them with it.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], out: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], out: Path, log: Path | None = None) -> None:
         self.process = process
         self.out = out
+        self.log = log or out
         self.is_killed = False
         self.orphans: list[int] = []
 
@@ -82,7 +84,7 @@ class Server:
 
     def lines(self) -> list[dict[str, Any]]:
         """Return every whole line written so far; each must be one JSON object."""
-        text = self.out.read_text(encoding="utf-8")
+        text = self.log.read_text(encoding="utf-8")
         return [_parse(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
     def events(self, name: str) -> list[dict[str, Any]]:
@@ -151,6 +153,20 @@ class _Starter(ProcessStarter):  # type: ignore[misc]
     timeout = START_WITHIN_S
     max_read_lines = 100_000
     terminate_on_interrupt = True
+
+    log: Path | None = None
+
+    def wait(self, log_file: Any) -> bool:
+        """Wait until it is up, as its own log says; a log file is looked at again and again."""
+        log = self.log
+        if log is None:
+            return bool(super().wait(log_file))
+        popen = self.process.resources[-1].popen
+        eventually(
+            lambda: popen.poll() is not None or (log.exists() and self.pattern in log.read_text()),
+            within=START_WITHIN_S,
+        )
+        return popen.poll() is None
 
     def get_lines(self, log_file: Any) -> Iterator[str]:
         """Yield lines until it is up; fail at once where it has ended instead."""
@@ -250,20 +266,22 @@ def _begin(
     environ: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     bare: Sequence[str] | None = None,
+    log: Path | None = None,
 ) -> Server:
-    """Start one instance; `bare` is a whole command to run instead of the usual one."""
+    """Start one instance; `bare` is a whole command to run instead of the usual one, `log` its log.file."""
     places = {} if cwd is None else {"cwd": str(cwd)}
     attributes = {
         "args": list(bare) if bare is not None else [*COMMAND, *line],
         "env": environment(environ),
         "popen_kwargs": places,
+        "log": log,
     }
     try:
         _, out = xprocess.ensure(name, type("Starter", (_Starter,), attributes), persist_logs=False)
     except BaseException:
         _forget(xprocess, name, None)
         raise
-    return Server(xprocess.resources[-1].popen, Path(out))
+    return Server(xprocess.resources[-1].popen, Path(out), log)
 
 
 def _end(server: Server) -> None:

@@ -28,6 +28,7 @@ COMMANDS = {
     "config": ("edge_server.cli.config:group", "Show settings and where they come from; schema; reference."),
     "pack": ("edge_server.cli.pack:pack", "Look into packs and verify them."),
     "cas": ("edge_server.cli.cas:group", "Look into the store of filled objects, verify and tidy it."),
+    "audit": ("edge_server.cli.audit:group", "Verify the chain of audit records."),
     "status": ("edge_server.cli.status:command", "Show how a running instance is."),
     "drain": ("edge_server.cli.drain:drain", "Take a running instance out of rotation."),
     "undrain": ("edge_server.cli.drain:undrain", "Put it back."),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from itertools import combinations
 
 from edge_server.config.addresses import DEFAULT_PORTS, Address, allowing_pattern, host_of, port_of
@@ -19,11 +20,12 @@ from edge_server.config.schema import DERIVED, Config, PackSource
 WITHOUT_EFFECT = (
     "security.hsts",
     "tls.",
-    "audit.",
-    "otel.",
 )
 
 Finding = tuple[str, str]
+
+STDOUT = "stdout"
+OTEL_PACKAGES = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
 
 
 def setting_problems(config: Config) -> list[Finding]:
@@ -34,7 +36,7 @@ def setting_problems(config: Config) -> list[Finding]:
 
 def machine_problems(config: Config) -> list[Finding]:
     """Return what keeps this machine, with this version, from serving `config`."""
-    rules = (_packs_readable, _files_readable)
+    rules = (_packs_readable, _files_readable, _folders_there, _otel_installed)
     return [finding for rule in rules for finding in rule(config)]
 
 
@@ -48,9 +50,21 @@ def disk_targets(config: Config) -> tuple[str, ...]:
     keys = []
     if config.cas.path is not None:
         keys.append("cas.path")
-    if config.audit.enabled and config.audit.path != "stdout":
+    if config.audit.enabled and config.audit.path != STDOUT:
         keys.append("audit.path")
+    if config.log.file != STDOUT:
+        keys.append("log.file")
     return tuple(keys)
+
+
+def log_file(config: Config) -> str:
+    """Return where log lines go: ``stdout`` or a path; under amnesia never to a disk."""
+    return STDOUT if config.security.amnesia else config.log.file
+
+
+def audit_path(config: Config) -> str:
+    """Return where audit records go: ``stdout`` or a path; under amnesia never to a disk."""
+    return STDOUT if config.security.amnesia else config.audit.path
 
 
 def _addresses(config: Config) -> Iterator[Finding]:
@@ -157,6 +171,38 @@ def _files_readable(config: Config) -> Iterator[Finding]:
             yield key, f"{path!r} {trouble}"
 
 
+def _folders_there(config: Config) -> Iterator[Finding]:
+    targets = {"log.file": log_file(config)}
+    if config.audit.enabled:
+        targets["audit.path"] = audit_path(config)
+    for key, path in targets.items():
+        folder = os.path.dirname(path) or "."
+        if path == STDOUT:
+            continue
+        if os.path.isdir(path):
+            yield key, f"{path!r} is a folder; give a file in it"
+        elif not os.access(folder, os.W_OK | os.X_OK):
+            yield (
+                key,
+                f"{path!r} cannot be written: make the folder {folder!r}, and let this user write to it",
+            )
+
+
+def _otel_installed(config: Config) -> Iterator[Finding]:
+    if config.otel.endpoint is not None and not all(map(_can_import, OTEL_PACKAGES)):
+        yield (
+            "otel.endpoint",
+            "needs packages that are not installed; `pip install 'svc-edge[otel]'`, or unset it",
+        )
+
+
+def _can_import(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
 def _unreadable(path: str) -> str | None:
     """Return why `path` cannot be read, or None."""
     try:
@@ -176,7 +222,11 @@ def _public_without_limit(config: Config) -> Iterator[Finding]:
 
 def _disk_under_amnesia(config: Config) -> Iterator[Finding]:
     for key in disk_targets(config) if config.security.amnesia else ():
-        yield key, "names a disk while security.amnesia is on: fills are refused and readiness degrades"
+        yield (
+            key,
+            "names a disk while security.amnesia is on: nothing is written there, "
+            "fills are refused and readiness degrades",
+        )
 
 
 def _without_effect(config: Config) -> Iterator[Finding]:

@@ -346,7 +346,9 @@ class Audit:
     __pydantic_config__ = _STRICT
 
     enabled: Annotated[Flag, about("write audit records")] = False
-    path: Annotated[FilePath, about("where they go: `stdout` or a file")] = "stdout"
+    path: Annotated[FilePath, about("where they go: `stdout` or a file, which SIGUSR1 has opened again")] = (
+        "stdout"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -357,9 +359,14 @@ class Log:
 
     format: Annotated[Literal["json", "text"], about("`json` lines, or `text` for people")] = "json"
     level: Annotated[Literal["debug", "info", "warning", "error"], about("least level")] = "info"
+    file: Annotated[
+        FilePath, about("where lines go: `stdout`, or a file, which SIGUSR1 has opened again")
+    ] = "stdout"
     access_sample: Annotated[
         Number,
-        about("share of good requests that are logged; failures and rejects always are", ge=0, le=1),
+        about(
+            "share of good requests and fills that are logged; failures and rejects always are", ge=0, le=1
+        ),
     ] = 0.01
 
 

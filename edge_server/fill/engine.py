@@ -321,7 +321,7 @@ class Engine:
             if self._closing.is_set():
                 raise FillUnavailable("the engine is closed")
             request = job.request
-            wanted = Wanted(request.variant_fields, request.known, request.block)
+            wanted = Wanted(request.variant_fields, request.known, request.block, request.tags)
             return self._fetcher.fetch(job.target, wanted, job.deadline, cancellation)
         except Rejection as rejection:
             if cancellation.is_set:  # its socket was shut, which looks like a cut from within

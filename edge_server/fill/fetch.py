@@ -205,9 +205,9 @@ def _request(target: Target, wanted: Wanted) -> bytes:
         f"Accept-Encoding: {wanted.coding}",
         f"Accept: {forwarded.get('accept', '*/*')}",
     ]
-    lines += [
-        f"{name}: {value}" for name, value in forwarded.items() if name not in (ACCEPT_ENCODING, "accept")
-    ]
+    own = {ACCEPT_ENCODING, "accept", *(name.lower() for name, _ in wanted.tags)}
+    lines += [f"{name}: {value}" for name, value in wanted.tags]
+    lines += [f"{name}: {value}" for name, value in forwarded.items() if name not in own]
     if wanted.block is not None:
         lines.append(f"Range: {range_of(wanted.block)}")
         lines += [f"If-Range: {known.etag}"] if known is not None and known.etag is not None else []

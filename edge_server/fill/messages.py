@@ -51,6 +51,7 @@ class Ask(NamedTuple):
         deadline_s: CLOCK_MONOTONIC until when an answer is of use.
         corr_id: of the first request that waits.
         range: value of its Range field, where it is to be answered with 206; or nothing.
+        trace: a traceparent that the fill's span goes on with; nothing where tracing is off.
     """
 
     ticket: int
@@ -62,6 +63,7 @@ class Ask(NamedTuple):
     deadline_s: float
     corr_id: str
     range: str = ""
+    trace: str = ""
 
     def pack(self) -> bytes:
         """Return the packet.
@@ -78,7 +80,8 @@ class Ask(NamedTuple):
         Raises:
             MessageInvalid: it is no such packet.
         """
-        ticket, kind, key, fields, control, has_authorization, deadline_s, corr_id, wanted = _list(packet, 9)
+        message = _list(packet, 10)
+        ticket, kind, key, fields, control, has_authorization, deadline_s, corr_id, wanted, trace = message
         try:
             return cls(
                 int(ticket),
@@ -90,6 +93,7 @@ class Ask(NamedTuple):
                 float(deadline_s),
                 str(corr_id),
                 str(wanted),
+                str(trace),
             )
         except (ValueError, TypeError, AttributeError) as error:
             raise MessageInvalid(f"no Ask: {error}") from error

@@ -18,7 +18,7 @@ from edge_server.config.schema import Config
 from edge_server.errors import EtagInvalid, FillTimeout, IntegrityError, TooLarge
 from edge_server.fill.blocks import Block, check_part
 from edge_server.fill.connections import Connection
-from edge_server.fill.fields import value_of
+from edge_server.fill.fields import Field, value_of
 from edge_server.fill.inflating import Inflater, coding_of
 from edge_server.fill.integrity import Claims, claimed_hash
 from edge_server.fill.storing import Known
@@ -37,11 +37,13 @@ class Wanted(NamedTuple):
         known: validators of a stored response, to get a 304 if it is still right; with a
             `block`, its tag names the version that the block must be of.
         block: bytes of the object, half-open; None for all of it.
+        tags: fields of our own, which stand before those of the client.
     """
 
     forwarded: Mapping[str, str]
     known: Known | None = None
     block: Block | None = None
+    tags: tuple[Field, ...] = ()
 
     @property
     def coding(self) -> str:

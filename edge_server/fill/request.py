@@ -33,6 +33,7 @@ class Request(NamedTuple):
             different variants do not wait for each other.
         block: bytes of an object that is too large to be fetched whole, half-open; with it, the
             tag of `known` names the version that the block must be of.
+        tags: fields of our own that let the origin's log be followed.
     """
 
     key: str
@@ -44,6 +45,7 @@ class Request(NamedTuple):
     known: Known | None = None
     variant: str = ""
     block: Block | None = None
+    tags: tuple[Field, ...] = ()
 
 
 class Fetched(NamedTuple):

@@ -18,6 +18,7 @@ ACCEPT = "accept"  # the queue of connections that nobody has taken yet
 FILL = "fill"  # the queue of fetches
 MISS_CAUSES = ("cold", "stale", "bypass")
 AUDIT_KINDS = ("begin", "resume", "fill", "fill_failed", "reject", "dropped")
+SPAN_RESULTS = ("exported", "failed", "dropped")
 PARK_RESULTS = (
     *("stored", "revalidated", "stale", "passed", "refused"),
     *("timeout", "fill_unavailable", "gone", "read", "direct"),
@@ -252,6 +253,13 @@ GROUPS: tuple[tuple[str, tuple[Declared, ...]], ...] = (
                 "Records written to the audit chain.",
                 "Stands still while fills go on: nothing is audited; see `audit.enabled`.",
                 (("kind", ", ".join(f"`{kind}`" for kind in AUDIT_KINDS)),),
+            ),
+            Declared(
+                "edge_spans_total",
+                COUNTER,
+                "Spans of traces, by what became of them.",
+                "`failed`: the collector at `otel.endpoint` did not take them; `dropped`: it is too slow.",
+                (("result", ", ".join(f"`{result}`" for result in SPAN_RESULTS)),),
             ),
         ),
     ),

@@ -29,11 +29,13 @@ class LogSink:
     """
 
     def __init__(self, descriptor: int, tell_dropped: Callable[[int], bytes]) -> None:
-        self._put = _bind_put(descriptor)
+        self._put = bind_put(descriptor)
         self._tell_dropped = tell_dropped
         self._lines: deque[bytes] = deque()
         self._dropped = 0
         self._is_flushing = False
+        self._is_torn = False  # a disk that became full has taken a part of what was to be written
+        self._owed = b""  # what ends a torn line, before anything else is written
 
     def append(self, line: bytes) -> None:
         """Take a line, ending in a newline, for the next flush; drop it if there is no room."""
@@ -59,13 +61,15 @@ class LogSink:
         """Write some lines; return whether it is worth going on."""
         batch = self._take_batch()
         try:
-            rest = batch[self._put(batch) :]
+            rest = (self._owed + batch)[self._put(self._owed + batch) :]
         except BlockingIOError:
             self._lines.appendleft(batch)
             return False
         except OSError:
             self._dropped += batch.count(b"\n")
+            self._owed, self._is_torn = b"\n" if self._is_torn else self._owed, False
             return False
+        self._owed, self._is_torn = b"", bool(rest)
         if rest:
             self._lines.appendleft(rest)
         elif self._dropped:
@@ -82,7 +86,7 @@ class LogSink:
         return b"".join(lines)
 
 
-def _bind_put(descriptor: int) -> Callable[[bytes], int]:
+def bind_put(descriptor: int) -> Callable[[bytes], int]:
     """Return a write that raises BlockingIOError where a plain one would wait."""
     try:
         mode = os.fstat(descriptor).st_mode

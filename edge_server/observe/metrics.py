@@ -37,6 +37,7 @@ from edge_server.observe.declarations import (
     PARK_RESULTS,
     READYZ,
     ROUTES,
+    SPAN_RESULTS,
 )
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ __all__ = [
     "PARK_RESULTS",
     "READYZ",
     "ROUTES",
+    "SPAN_RESULTS",
     "Metrics",
     "metrics",
     "name_process",
@@ -93,6 +95,7 @@ class Metrics:
     edge_bytes_in_total: Counter
     edge_slow_clients_total: Counter
     io_timeouts_total: Counter
+    edge_spans_total: Counter
     service_restarts_total: Counter
 
     def __init__(self) -> None:

@@ -34,6 +34,7 @@ from edge_server.observe.metrics import (
     MISS_CAUSES,
     OTHER,
     PARK_RESULTS,
+    SPAN_RESULTS,
     metrics,
 )
 from edge_server.observe.readiness import holding
@@ -88,8 +89,6 @@ def show_zeros(origins: Sequence[str] = (OTHER,)) -> None:
         origins: the values of the label `host`.
     """
     declared = metrics()
-    for kind in AUDIT_KINDS:
-        declared.audit_records_total.labels(kind)
     for reason in REASONS:
         declared.rejected_total.labels(reason)
     for component in COMPONENTS:
@@ -108,6 +107,10 @@ def show_zeros(origins: Sequence[str] = (OTHER,)) -> None:
     for op in ("read", "write", "connect", "fill"):
         declared.io_timeouts_total.labels(op)
     declared.backoff_retries_total.labels("live_fill")
+    for kind in AUDIT_KINDS:
+        declared.audit_records_total.labels(kind)
+    for result in SPAN_RESULTS:
+        declared.edge_spans_total.labels(result)
     for host in origins:
         declared.edge_live_fill_attempts_total.labels(host)
         declared.edge_live_fill_success_total.labels(host)

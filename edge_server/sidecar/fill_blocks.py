@@ -36,6 +36,7 @@ from edge_server.fill.vary import ACCEPT_ENCODING
 from edge_server.observe.logs import log
 from edge_server.shm.fill_index import META_MAX, FillIndex, FillRecord, Flag, key_id
 from edge_server.sidecar.fill_results import record_of, verdict_of, writer_of
+from edge_server.sidecar.journal import Journal
 
 Answer = Callable[["Done | Rejection"], None]
 
@@ -58,9 +59,11 @@ class BlockFills:
     Args:
         index: of the store.
         config: `fill`, and `http.enable_multi_range`.
+        journal: is told of each block.
     """
 
-    def __init__(self, store: Store, index: FillIndex, config: Config) -> None:
+    def __init__(self, store: Store, index: FillIndex, config: Config, journal: Journal) -> None:
+        self.journal = journal
         self.store = store
         self.index = index
         self.fill = config.fill
@@ -219,6 +222,7 @@ class _Fill:
         try:
             record = record_of(self._fills.planned(self._ask, part), part.status)
             self._fills.store.commit(writer_of(part), self._id(block), record, self._ask.key)
+            self._fills.journal.filled(self._ask, part)
         finally:
             _drop(part)
 
@@ -261,6 +265,7 @@ class _Fill:
             corr_id=ask.corr_id,
             known=None if self._etag is None else Known(self._etag, None),
             block=block,
+            tags=self._fills.journal.tags(ask),
         )
 
 

@@ -21,7 +21,7 @@ from edge_server.config.schema import Fill
 from edge_server.errors import FillUnavailable, NotFound, Rejection
 from edge_server.fill.engine import Fetched
 from edge_server.fill.freshness import Verdict, verdict
-from edge_server.fill.messages import Ask, Done, Kind, Outcome
+from edge_server.fill.messages import Ask, Done, Outcome
 from edge_server.fill.metadata import Metadata
 from edge_server.fill.storing import Known, Plan, merged, plan
 from edge_server.fill.vary import variant_of
@@ -36,6 +36,7 @@ from edge_server.shm.fill_index import (
     Flag,
     key_id,
 )
+from edge_server.sidecar.journal import Journal
 from edge_server.sidecar.sinks import StoreSink
 
 # Refusals for which a stale response may stand in (RFC 5861 section 4: 500, 502, 503 and 504); no answer, and
@@ -82,9 +83,11 @@ class Results:
         index: of the store.
         fill: the settings.
         budget_s: how long a request may take; what may not be stored is kept for longer.
+        journal: is told of each fill.
     """
 
-    def __init__(self, store: Store, index: FillIndex, fill: Fill, budget_s: float) -> None:
+    def __init__(self, store: Store, index: FillIndex, fill: Fill, budget_s: float, journal: Journal) -> None:
+        self._journal = journal
         self._store = store
         self._index = index
         self._fill = fill
@@ -160,12 +163,12 @@ class Results:
         if planned.is_negative:
             return self._remember_absence(planned, fetched, ask)
         if not planned.may_store:
-            return self._pass(planned, fetched)
+            return self._pass(planned, fetched, ask)
         found_id = key_id(ask.key, planned.variant)
         self._store.commit(writer_of(fetched), found_id, record_of(planned, fetched.status), ask.key)
         if planned.names:
             self._store.remember(key_id(ask.key), _varying(planned), ask.key)
-        self._tell(ask, fetched, planned)
+        self._journal.filled(ask, fetched)
         return Outcome.STORED, found_id, ""
 
     def _confirm(self, fetched: Fetched, ask: Ask, standing: Standing) -> Settled | None:
@@ -183,21 +186,23 @@ class Results:
             del changes[name]
         if self._store.refresh(standing.key_id, changes) is None:
             return None
-        self._tell(ask, fetched, planned)
+        self._journal.filled(ask, fetched)
         return Outcome.REVALIDATED, standing.key_id, ""
 
-    def _pass(self, planned: Plan, fetched: Fetched) -> Settled:
+    def _pass(self, planned: Plan, fetched: Fetched, ask: Ask) -> Settled:
         one_time = secrets.token_bytes(KEY_ID_BYTES)
         record = record_of(planned, fetched.status)
         record = record._replace(flags=record.flags | Flag.PASSED)
         self._store.commit(writer_of(fetched), one_time, record, "")
         self._passed.append((monotonic() + self._kept_s, one_time))
+        self._journal.filled(ask, fetched)
         return Outcome.PASSED, one_time, ""
 
     def _remember_absence(self, planned: Plan, fetched: Fetched, ask: Ask) -> Settled:
         found_id = key_id(ask.key)
         record = record_of(planned, fetched.status)._replace(flags=Flag.NEGATIVE, meta=b"")
         self._store.remember(found_id, record, ask.key)
+        self._journal.filled(ask, fetched)
         return Outcome.REFUSED, b"", NotFound.reason
 
     def _stand_in(self, ask: Ask, standing: Standing, refusal: Rejection) -> Done:
@@ -238,20 +243,6 @@ class Results:
             variant_fields=ask.fields,
             has_authorization=ask.has_authorization,
             request_cache_control=ask.cache_control,
-        )
-
-    def _tell(self, ask: Ask, fetched: Fetched, planned: Plan) -> None:
-        log(
-            "live_fill",
-            "debug",
-            host=fetched.url_host,
-            status=304 if fetched.not_modified else fetched.status,
-            hash=None if fetched.sink is None else fetched.digest.hex(),
-            size=fetched.size,
-            attempt=fetched.attempts,
-            latency_ms=max(0, fetched.response_ms - fetched.request_ms),
-            corr_id=ask.corr_id,
-            revalidates=ask.kind is Kind.REVALIDATE,
         )
 
 

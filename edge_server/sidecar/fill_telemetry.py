@@ -11,6 +11,7 @@ from edge_server.errors import Rejection
 from edge_server.fill.engine import Hooks
 from edge_server.observe.logs import log
 from edge_server.observe.metrics import MAX_HOSTS, OTHER, metrics
+from edge_server.sidecar.journal import Journal
 
 OP = "live_fill"  # of backoff_retries_total
 
@@ -25,10 +26,12 @@ class Telemetry(Hooks):
 
     Args:
         allow: the allow-list.
+        journal: tells of what has failed.
     """
 
-    def __init__(self, allow: Sequence[str]) -> None:
+    def __init__(self, allow: Sequence[str], journal: Journal) -> None:
         self._hosts = frozenset(hosts_shown(allow))
+        self._journal = journal
 
     def attempted(self, host: str) -> None:
         """See Hooks."""
@@ -42,15 +45,7 @@ class Telemetry(Hooks):
 
     def failed(self, host: str, corr_id: str, rejection: Rejection) -> None:
         """See Hooks."""
-        log(
-            "live_fill",
-            "warning",
-            host=host,
-            status=rejection.status,
-            reason=rejection.reason,
-            detail=str(rejection),
-            corr_id=corr_id,
-        )
+        self._journal.failed(host, corr_id, rejection)
 
     def retried(self) -> None:
         """See Hooks."""

@@ -31,6 +31,7 @@ from edge_server.observe.metrics import FILL, metrics
 from edge_server.shm.scoreboard import Field, Row
 from edge_server.sidecar.fill_blocks import BlockFills
 from edge_server.sidecar.fill_results import Results, Standing
+from edge_server.sidecar.journal import Journal
 from edge_server.sidecar.outbox import Outbox
 
 _PERIOD_S = 0.05  # of the thread, while nothing comes
@@ -69,6 +70,7 @@ class Filling:
         make_engine: makes the engine; it is given what opens a sink.
         results: turns what was fetched into what is stored.
         blocks: fetches ranges of what is too large to be fetched whole.
+        journal: is told of each Ask.
     """
 
     def __init__(
@@ -79,7 +81,9 @@ class Filling:
         make_engine: Callable[[], Fetcher],
         results: Results,
         blocks: BlockFills,
+        journal: Journal,
     ) -> None:
+        self._journal = journal
         self._row = row
         self._channels = channels
         self._store = store
@@ -196,6 +200,7 @@ class Filling:
 
     def _submit(self, ask: Ask, answer: WarmDone) -> None:
         """Answer an Ask from the store, or have it fetched."""
+        answer = self._journal.begin(ask, answer)
         if self._results.is_unverified(ask) or self._blocks.knows(ask):
             self._hashers.submit(self._look, ask, answer)
         else:
@@ -248,6 +253,7 @@ class Filling:
             corr_id=ask.corr_id,
             known=standing.known,
             variant=standing.variant,
+            tags=self._journal.tags(ask),
         )
 
         def finish(fetched: Fetched | Rejection) -> None:

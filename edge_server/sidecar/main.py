@@ -36,6 +36,9 @@ from edge_server.sidecar.fill_results import Results
 from edge_server.sidecar.fill_telemetry import Telemetry, hosts_shown
 from edge_server.sidecar.filling import Filling
 from edge_server.sidecar.hashing import Hashing
+from edge_server.sidecar.intake import Intake
+from edge_server.sidecar.journal import Journal
+from edge_server.sidecar.observing import observing
 from edge_server.sidecar.page_files import PageFiles
 from edge_server.sidecar.reloading import Reloading
 from edge_server.sidecar.sinks import opener
@@ -44,6 +47,7 @@ from edge_server.sidecar.stored import Stored
 from edge_server.sidecar.tiles import Tiles
 from edge_server.sidecar.traffic import Traffic
 
+INTAKE_S = 3.0  # for what was reported to be written out, at the end
 PATIENCE_S = 1.0  # how long an idle connection is borne once a successor is there
 
 
@@ -52,14 +56,18 @@ def run(brief: Brief) -> int:
     show_zeros(hosts_shown(brief.config.edge.allow))
     row = brief.scoreboard.row(brief.row)
     hashing = Hashing(brief.catalog)
-    filling, stored = _filling(brief, row)
-    errands = Errands(row, brief.errands, hashing, brief.catalog.generation)
+    audit, intake = observing(brief)
+    is_traced = brief.config.otel.endpoint is not None
+    journal = Journal(audit, intake.span if is_traced else None, brief.config.log.access_sample)
+    filling, stored = _filling(brief, row, journal)
     traffic = Traffic(brief.metrics_dir, brief.scoreboard)
     drain_timeout_s = brief.config.workers.drain_timeout
-    tick = Tick(row, hashing, errands, filling, traffic, lambda: _drain(brief), drain_timeout_s)
+    errands = Errands(row, brief.errands, hashing, brief.catalog.generation)
+    tick = Tick(row, hashing, errands, filling, intake, traffic, lambda: _drain(brief), drain_timeout_s)
     tick.heed_signals()
     hashing.start()
     errands.start()
+    intake.start()
     if filling is not None:
         filling.start()
     row.set(Field.STATE, WorkerState.SERVING)
@@ -68,7 +76,7 @@ def run(brief: Brief) -> int:
     return 1  # bjoern's loop only ends with the process
 
 
-def _filling(brief: Brief, row: Row) -> tuple[Filling | None, Stored | None]:
+def _filling(brief: Brief, row: Row, journal: Journal) -> tuple[Filling | None, Stored | None]:
     """Return what fills misses, and what an operator does with it; nothing in offline mode."""
     fills, config = brief.fills, brief.config
     if fills is None:
@@ -78,14 +86,15 @@ def _filling(brief: Brief, row: Row) -> tuple[Filling | None, Stored | None]:
     store = Store(
         fills.index, fills.memory_folder, cas.memory_bytes, disk_path, cas.max_bytes, cas_telemetry.teller()
     )
-    results = Results(store, fills.index, config.fill, config.ingress.timeout_secs)
+    results = Results(store, fills.index, config.fill, config.ingress.timeout_secs, journal)
     filling = Filling(
         row,
         fills.channels,
         store,
-        lambda: Engine(config, open_sink=opener(store), hooks=Telemetry(config.edge.allow)),
+        lambda: Engine(config, open_sink=opener(store), hooks=Telemetry(config.edge.allow, journal)),
         results,
-        BlockFills(store, fills.index, config),
+        BlockFills(store, fills.index, config, journal),
+        journal,
     )
     find = brief.catalog.find
     stored = Stored(filling, store, lambda key: find(key.encode()) >= 0, config.ingress.timeout_secs)
@@ -125,6 +134,7 @@ class Tick:
         row: its own.
         hashing, errands: stopped with the process.
         filling: lets go of the store before the process ends; None in offline mode.
+        intake: writes out what was reported before the process ends.
         traffic: takes its samples.
         begin_drain: makes the drain when SIGTERM has come.
         drain_timeout_s: how long answers may take to be sent after it.
@@ -136,6 +146,7 @@ class Tick:
         hashing: Hashing,
         errands: Errands,
         filling: Filling | None,
+        intake: Intake,
         traffic: Traffic,
         begin_drain: Callable[[], Drain],
         drain_timeout_s: float,
@@ -144,6 +155,7 @@ class Tick:
         self._hashing = hashing
         self._errands = errands
         self._filling = filling
+        self._intake = intake
         self._traffic = traffic
         self._drain_timeout_s = drain_timeout_s
         self._begin_drain = begin_drain
@@ -173,6 +185,7 @@ class Tick:
             self._drain = self._begin_drain()
         has_let_go = self._filling is None or self._filling.is_over
         if (self._drain.step() and has_let_go) or time.monotonic() >= deadline:
+            self._intake.stop(INTAKE_S)
             self._row.set(Field.STATE, WorkerState.STOPPED)
             os._exit(0)
 

@@ -17,6 +17,7 @@ import setproctitle
 
 from edge_server.observe import logs
 from edge_server.roles import Brief, Roles
+from edge_server.shm.reports import Reports
 from edge_server.shm.scoreboard import SIDECAR_SLOT, Scoreboard
 from edge_server.supervisor.channels import Channels
 from edge_server.supervisor.fills import Fills
@@ -41,6 +42,7 @@ class Inheritance:
     board: Scoreboard
     metrics_dir: str
     errands: Channels
+    reports: Reports
     fills: Fills | None = None
 
 
@@ -89,7 +91,7 @@ class Forking:
             self._leave(None, None)
             self._leave_channels(None, "")
             config = generation.config
-            logs.configure(config.log.format, config.log.level, mode=config.edge.mode)
+            logs.begin(config)
             setproctitle.setproctitle(f"svc-edge: {name}")
             return body()
 
@@ -112,12 +114,16 @@ class Forking:
             catalog=generation.catalog,
             ledger=generation.ledger,
             scoreboard=given.board,
+            reports=given.reports,
             fills=None if given.fills is None else given.fills.brief(slot.number, letter),
             errands=given.errands.ends_of(slot.number, letter),
         )
 
     def _leave_channels(self, slot: int | None, letter: str) -> None:
         self._given.errands.leave(slot, letter)
+        self._given.reports.leave(
+            is_worker=slot is not None and slot != SIDECAR_SLOT, is_sidecar=slot == SIDECAR_SLOT
+        )
         if self._given.fills is not None:
             self._given.fills.channels.leave(slot, letter)
 

@@ -13,13 +13,14 @@ import select
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from edge_server.observe import logs
 from edge_server.observe.logs import log
 from edge_server.observe.metrics import metrics
 from edge_server.roles import Roles
+from edge_server.shm.reports import Reports
 from edge_server.shm.scoreboard import SIDECAR_SLOT, Field, Scoreboard
 from edge_server.shm.segment import segment_name
 from edge_server.supervisor.building import Build, Load, build
@@ -56,6 +57,7 @@ class Instance:
         began_s: CLOCK_MONOTONIC when the process started.
         errands: channels between workers and sidecar.
         fills: None in offline mode.
+        reports: what workers hand to the sidecar.
     """
 
     first: Generation
@@ -68,6 +70,7 @@ class Instance:
     began_s: float
     errands: Channels
     fills: Fills | None = None
+    reports: Reports = field(default_factory=Reports)
 
 
 class Supervisor:
@@ -85,7 +88,13 @@ class Supervisor:
         self._sidecar_rows = [row for row in board.rows() if row.slot == SIDECAR_SLOT]
         self._generations = Generations(first)
         given = Inheritance(
-            instance.roles, listeners, board, instance.metrics_dir, instance.errands, instance.fills
+            instance.roles,
+            listeners,
+            board,
+            instance.metrics_dir,
+            instance.errands,
+            instance.reports,
+            instance.fills,
         )
         self._forking = Forking(given, self._generations, signals)
         self._forking.private = self._private_descriptors
@@ -169,7 +178,7 @@ class Supervisor:
             elif number == signal.SIGHUP:
                 self._reload.ask("SIGHUP")
             elif number == signal.SIGUSR1:
-                log("reload", reason="SIGUSR1: logs go to standard output, there is no file to open again")
+                logs.reopen()
         return False
 
     def _begin_to_stop(self, reason: str) -> None:
@@ -231,8 +240,7 @@ class Supervisor:
             slot=process.slot,
             pid=process.pid,
             lived_s=round(time.monotonic() - process.born_s, 3),
-            status=code if code >= 0 else None,
-            signal=name_of(-code) if code < 0 else None,
+            **({"status": code} if code >= 0 else {"signal": name_of(-code)}),
             **({} if killed is None else {"reason": killed}),
             **({"retry_in_s": slot.wait_s} if slot.state is SlotState.BACKOFF else {}),
         )
@@ -307,7 +315,7 @@ class Supervisor:
     def _serve(self, generation: Generation) -> None:
         """Let the supervisor itself follow the configuration that a reload has ended with."""
         config = generation.config
-        logs.configure(config.log.format, config.log.level, mode=config.edge.mode)
+        logs.begin(config)
         self._drain.file = config.admin.drain_file
         if self._stopping is None:
             self._watch.follow(config.edge)

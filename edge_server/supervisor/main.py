@@ -14,14 +14,16 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+from edge_server.config import checks
 from edge_server.config.schema import Config
 from edge_server.errors import ResourceError
-from edge_server.observe import logs
+from edge_server.observe import log_file, logs
 from edge_server.observe.logs import log
 from edge_server.observe.metrics import COMPONENTS, metrics, name_process
 from edge_server.roles import Roles
 from edge_server.shm.admission import Ledger
 from edge_server.shm.catalog import Catalog
+from edge_server.shm.reports import Reports
 from edge_server.shm.scoreboard import Gate, Scoreboard
 from edge_server.shm.segment import SHM_DIR, claim, process_age_s, remove_own, remove_stale, segment_name
 from edge_server.supervisor import listen, pinning
@@ -57,7 +59,8 @@ def serve(config: Config, roles: Roles, load: Load, warnings: Sequence[str] = ()
         EdgeError: it cannot start; `exit_code` and text say why.
     """
     began_s = time.monotonic() - process_age_s()
-    logs.configure(config.log.format, config.log.level, mode=config.edge.mode)
+    log_file.check(checks.log_file(config))
+    logs.begin(config)
     with ExitStack() as undo:
         signals = SignalQueue()
         undo.callback(signals.restore)
@@ -104,7 +107,9 @@ def _boot(
     gc.freeze()
     gc.enable()
     first = Generation(config, catalog, cpus, ledger)
-    return Instance(first, roles, load, listeners, board, metrics_dir, spread, began_s, errands, fills)
+    return Instance(
+        first, roles, load, listeners, board, metrics_dir, spread, began_s, errands, fills, Reports()
+    )
 
 
 def _raise_file_limit() -> None:

@@ -52,8 +52,7 @@ def fork(body: Callable[[], int], signals: SignalQueue) -> int:
 
 def become(brief: Brief) -> None:
     """Take the names, the CPU and the place that the brief gives."""
-    log = brief.config.log
-    logs.configure(log.format, log.level, mode=brief.config.edge.mode, slot=brief.slot)
+    logs.begin(brief.config, slot=brief.slot)
     refused = pinning.pin(brief.cpu)
     if refused:
         logs.log("start", "warning", reason=refused)

@@ -57,6 +57,7 @@ STARTED = "svc_edge.started"
 
 _OK, _PARTIAL, _NOT_MODIFIED, _NO_CONTENT = (STATUS_LINES[status] for status in (200, 206, 304, 204))
 
+MISS = "miss"  # of what was fetched for its request
 _PARKED = [("Content-Length", "0")]  # of an answer that the guard swallows
 
 
@@ -261,7 +262,12 @@ def bind_hit_path(
                 outcome.slow(latency_s)
             outcome.latency_s += latency_s
             outcome.bytes_out += sent
-            if may_repeat and method == "GET" and "HTTP_X_CORR_ID" not in environ:
+            if (
+                may_repeat
+                and method == "GET"
+                and "HTTP_X_CORR_ID" not in environ
+                and "HTTP_TRACEPARENT" not in environ  # no two are the same
+            ):
                 if outcomes is of_packs:
                     remember(KINDS[PACK, int(status[:3])], etag, source.guarded, 0)
                 elif outcomes is of_filled and live is not None and live.may_repeat():
@@ -276,6 +282,7 @@ def bind_hit_path(
                 latency_s=latency_s,
                 bytes_out=sent,
                 etag=etag,
+                cache=PACK if outcomes is of_packs else FILLED if outcomes is of_filled else MISS,
             )
         return body
 
@@ -329,6 +336,7 @@ def bind_hit_path(
                 peer_addr=environ.get("REMOTE_ADDR", ""),
                 latency_s=latency_s,
                 bytes_out=0,
+                cache=PACK,
             )
         return b""
 

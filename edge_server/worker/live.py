@@ -9,7 +9,7 @@ Order        the fill index: fresh, or stale within its window: a hit. Else the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import time
 from typing import Any
 
@@ -22,6 +22,7 @@ from edge_server.fill.cache_control import request_directives
 from edge_server.fill.fields import SELECTING, forwarded
 from edge_server.fill.messages import Ask, Done, Kind, Outcome
 from edge_server.http.paths import asset_key
+from edge_server.observe.logs import log
 from edge_server.observe.metrics import MISS_CAUSES, metrics
 from edge_server.shm.fill_index import FillIndex, key_id
 from edge_server.worker.assets import Assets
@@ -42,9 +43,18 @@ class Live:
         filled: prepares answers from it.
         parking: where misses wait.
         config: of this worker's generation.
+        outgoing: returns the traceparent that a fill for the request being answered goes on with.
     """
 
-    def __init__(self, index: FillIndex, filled: Filled, parking: Parking, config: Config) -> None:
+    def __init__(
+        self,
+        index: FillIndex,
+        filled: Filled,
+        parking: Parking,
+        config: Config,
+        outgoing: Callable[[], str] = str,
+    ) -> None:
+        self._outgoing = outgoing
         self.index = index
         self.filled = filled
         self.parking = parking
@@ -95,9 +105,12 @@ class Live:
                 deadline_s,
                 corr_id,
                 want.range,
+                self._outgoing(),
             )
 
         reason = self.parking.park(want, ask, started + self._budget_s, corr_id, miss.rounds)
+        if not reason:
+            log("park", "debug", corr_id=corr_id, cause=miss.cause, rounds=miss.rounds)
         return Refused(reason) if reason else None
 
     def replayed(self, path_info: str) -> tuple[Replayed, str | None]:

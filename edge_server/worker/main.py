@@ -17,6 +17,7 @@ from types import TracebackType
 
 from edge_server import guard
 from edge_server.cas.bodies import BodyFolder
+from edge_server.config.schema import Config
 from edge_server.errors import PackUnreadable
 from edge_server.guard.drain import Drain
 from edge_server.guard.limits import limits_of
@@ -24,6 +25,7 @@ from edge_server.http.cors import CorsPolicy
 from edge_server.http.dates import DateClock
 from edge_server.http.headers import NO_STORE, SECURITY_FIELDS
 from edge_server.observe.logs import AccessLog, log
+from edge_server.observe.reporting import Reporter
 from edge_server.observe.tally import Tally
 from edge_server.roles import Brief
 from edge_server.shm.scoreboard import SIDECAR_SLOT, Field, Row, WorkerState
@@ -41,6 +43,7 @@ from edge_server.worker.pressure import Pressure
 from edge_server.worker.refusals import Refusals
 from edge_server.worker.repeats import Repeats
 from edge_server.worker.tick import Tick
+from edge_server.worker.tracing import TracedAccessLog, Tracer
 
 PREPARED_MAX = 16384  # answers an age of the cache
 
@@ -55,7 +58,10 @@ def run(brief: Brief) -> int:
     config = brief.config
     prefix = secrets.token_hex(8)
     state = HitPath(PREPARED_MAX)
-    tally, access_log, clock = Tally(), AccessLog(config.log.access_sample), DateClock()
+    tally, clock = Tally(), DateClock()
+    reporter = Reporter(brief.reports.sending)
+    tracer = Tracer(reporter) if config.otel.endpoint is not None else None
+    access_log = _access_log(config, reporter, tracer)
     cors = CorsPolicy(
         config.cors.allow_origins, config.cors.allow_methods, config.cors.allow_headers, config.cors.max_age
     )
@@ -77,7 +83,7 @@ def run(brief: Brief) -> int:
     assets = Assets(
         brief.catalog, config, brief.addresses[0], max_files=_max_files(), make_room=state.cache.grow_old
     )
-    live = _live(brief, state)
+    live = _live(brief, state, tracer)
     errands = Errands(
         brief.errands[brief.identity], _sidecars(brief), brief.catalog, config.ingress.timeout_secs
     )
@@ -102,6 +108,11 @@ def run(brief: Brief) -> int:
     beats = [repeats.fold, refusals.fold, pressure.publish, admission.refresh, errands.sweep]
     if live is not None:
         beats.insert(0, live.fold)  # it has the guard forget what may be old
+    if tracer is not None:
+        hit_path = tracer.wrap(hit_path, None if live is None else live.parking)
+        beats.append(tracer.fold)
+    elif config.audit.enabled:
+        beats.append(reporter.flush)
     most = _jittered(config.workers.max_requests)
     tick = Tick(row, tally, access_log, lambda: _drain(brief), _leave, most, beats)
     tick.heed_signals()
@@ -111,7 +122,14 @@ def run(brief: Brief) -> int:
     return 1  # bjoern's loop only ends with the process
 
 
-def _live(brief: Brief, state: HitPath) -> Live | None:
+def _access_log(config: Config, reporter: Reporter, tracer: Tracer | None) -> AccessLog:
+    on_reject = reporter.reject if config.audit.enabled else None
+    if tracer is None:
+        return AccessLog(config.log.access_sample, on_reject)
+    return TracedAccessLog(config.log.access_sample, tracer, on_reject)
+
+
+def _live(brief: Brief, state: HitPath, tracer: Tracer | None) -> Live | None:
     """Return what answers misses; None in offline mode."""
     fills, config = brief.fills, brief.config
     if fills is None:
@@ -124,7 +142,8 @@ def _live(brief: Brief, state: HitPath) -> Live | None:
         max_files=_max_files(),
         make_room=state.cache.grow_old,
     )
-    return Live(fills.index, filled, Parking(fills.channels[brief.identity], _sidecars(brief)), config)
+    parking = Parking(fills.channels[brief.identity], _sidecars(brief))
+    return Live(fills.index, filled, parking, config, str if tracer is None else tracer.outgoing)
 
 
 def _sidecars(brief: Brief) -> list[Row]:

@@ -80,6 +80,9 @@ class Parking:
     Args:
         channel: this worker's end.
         sidecar_rows: where the sidecars say that they take fills.
+
+    Attributes:
+        last_token: of the request that was parked last; 0 before the first.
     """
 
     def __init__(self, channel: socket.socket, sidecar_rows: Iterable[Row]) -> None:
@@ -91,6 +94,7 @@ class Parking:
         self._unsent: deque[bytes] = deque()
         # NOTE: 53 bits, as JSON readers may take numbers for doubles.
         self._next_ticket = secrets.randbits(32) << 20
+        self.last_token = 0
         self._is_watching = False
         self._counts = dict.fromkeys(PARK_RESULTS, 0)
         self._counted = dict(self._counts)
@@ -124,7 +128,8 @@ class Parking:
             self._by_ticket[ask.ticket] = self._by_want[want] = wait
         else:
             self._joined += 1
-        wait.parked[guard.park()] = _Parked(deadline_s, corr_id, rounds + 1)
+        self.last_token = guard.park()
+        wait.parked[self.last_token] = _Parked(deadline_s, corr_id, rounds + 1)
         return ""
 
     def tell(self, ask: Ask) -> None:

@@ -20,7 +20,7 @@ from edge_server.http.dates import DateClock
 from edge_server.http.headers import NO_STORE, PROBLEM_MEDIA_TYPE, SECURITY_FIELDS
 from edge_server.http.paths import ASSET_PREFIX
 from edge_server.http.reasons import REASONS, STATUS_LINES, problem
-from edge_server.observe.logs import AccessLog, log
+from edge_server.observe.logs import AccessLog
 from edge_server.observe.metrics import ASSETS, OTHER, metrics
 from edge_server.observe.tally import Tally
 from edge_server.worker.admission import BUSY, RATE_LIMIT
@@ -111,8 +111,7 @@ class Refusals:
         """Tell together what had no line of its own, and write the counts through; called at each tick."""
         untold, self._untold, self._told = self._untold, {}, 0
         for reason, count in untold.items():
-            detail = f"{count} more, too many to tell each"
-            log("reject", "warning", status=REASONS[reason].status, reason=reason, detail=detail)
+            self._access_log.more(REASONS[reason].status, reason, count)
         grown, self._folded = self.busy - self._folded, self.busy
         if grown:
             metrics().busy_rejections_total.labels(ENDPOINT).inc(grown)

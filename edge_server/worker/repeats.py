@@ -30,7 +30,7 @@ class Repeats:
 
     Args:
         is_wanted: whether anything may be repeated.
-        access_sample: part of all requests that is logged.
+        access_sample: part of all requests that is logged; with tracing the guard tells more of them.
         generation: one u64 in shared memory.
 
     Attributes:
@@ -52,7 +52,7 @@ class Repeats:
         self._seen_generation = generation[0]
         self.are_on = is_wanted and access_sample <= LARGEST_SAMPLE
         if self.are_on:
-            sample_every = round(1 / access_sample) if access_sample > 0 else 0
+            sample_every = round(1 / access_log.share) if access_log.share > 0 else 0
             guard.repeat(len(_TOLD), LATENCY_BUCKETS_S, sample_every)
 
     def fold(self) -> None:
@@ -66,6 +66,8 @@ class Repeats:
         for outcome, (within, latency_s, bytes_out) in zip(self._outcomes, kinds, strict=True):
             outcome.add(within, latency_s, bytes_out)
         for kind, (address, _), corr_id, etag, latency_s, bytes_out in samples:
+            if not self._access_log.wants_repeated():
+                continue
             self._access_log.request(
                 route=ASSETS,
                 method="GET",
@@ -75,4 +77,5 @@ class Repeats:
                 latency_s=latency_s,
                 bytes_out=bytes_out,
                 etag=etag,
+                cache=_TOLD[kind][0],
             )

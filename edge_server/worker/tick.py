@@ -112,13 +112,7 @@ class Tick:
         for status, reason, count in lost:
             for _ in range(count):
                 self._tally.record(OTHER, OTHER, status, 0.0, reason=reason)
-            log(
-                "reject",
-                "warning",
-                status=status,
-                reason=reason,
-                detail=f"{count} more, too many to tell each",
-            )
+            self._access_log.more(status, reason, count)
 
     def _fold_slow_clients(self) -> None:
         now = guard.counters()

@@ -449,7 +449,9 @@ def test_logs_that_have_no_file_are_not_opened_again_and_that_is_said(start: Cal
     running.wait_ready()
     before = running.children()
     running.process.send_signal(signal.SIGUSR1)
-    eventually(lambda: [event for event in running.events("reload") if "no file" in event["reason"]])
+    eventually(
+        lambda: [event for event in running.events("logs_reopened") if "not a file" in event["reason"]]
+    )
     assert running.ask()[0] in (0, 1)
     assert running.children() == before
 

@@ -152,16 +152,17 @@ def test_live_mode_needs_no_pack() -> None:
         ({"bind_addr": "[::]:1"}, ["bind_addr: [::]:1 can be reached"]),
         ({"bind_addr": "0.0.0.0:1", "ingress__rps_limit": "5"}, []),
         ({"ingress__max_inflight": "5", "ingress__rps_burst": "5"}, []),
-        (
-            {"security__hsts": "false", "audit__enabled": "true"},
-            ["security.hsts: has no effect", "audit.enabled: has no effect"],
-        ),
+        ({"security__hsts": "false", "audit__enabled": "true"}, ["security.hsts: has no effect"]),
         ({"ingress__timeout_secs": "5", "fill__queue": "512"}, []),
         (
             {"security__amnesia": "true", "cas__path": "/x"},
             ["cas.path: names a disk while security.amnesia is on"],
         ),
-        ({"audit__path": "/x"}, ["audit.path: has no effect"]),
+        ({"audit__path": "/x"}, []),
+        (
+            {"security__amnesia": "true", "log__file": "/x"},
+            ["log.file: names a disk while security.amnesia is on"],
+        ),
         (
             {"http__empty_tile": "404", "cors__max_age": "1s", "log__level": "debug", "workers__count": "2"},
             [],

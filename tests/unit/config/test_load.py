@@ -212,8 +212,11 @@ def test_an_invalid_value_names_key_value_line_and_what_is_accepted(
         ("edge: {pack: []}", "edge.pack: is not a setting; did you mean edge.packs?"),
         ("edge: {bind_addr: x}", "edge.bind_addr: is not a setting; did you mean bind_addr at the top level"),
         ("max_inflight: 5", "max_inflight: is not a setting; did you mean ingress.max_inflight?"),
-        ("log: {zzz: 1}", "log.zzz: is not a setting; log has access_sample, format, level"),
-        ("log: 5", "log: 5 is not accepted; it is a section with the keys access_sample, format, level"),
+        ("log: {zzz: 1}", "log.zzz: is not a setting; log has access_sample, file, format, level"),
+        (
+            "log: 5",
+            "log: 5 is not accepted; it is a section with the keys access_sample, file",
+        ),
         ("edge: {packs: [{pth: x}]}", "edge.packs[0].path: is missing"),
         ("edge: {packs: [{path: x, nam: y}]}", "edge.packs[0].nam: is not a setting; did you mean name?"),
         ("edge: {origins: [{prefix: f/, url: x}]}", "edge.origins[0].url: 'x' is not accepted"),

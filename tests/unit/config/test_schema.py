@@ -82,6 +82,7 @@ DEFAULTS = {
     "audit.path": "stdout",
     "log.format": "json",
     "log.level": "info",
+    "log.file": "stdout",
     "log.access_sample": "0.01",
     "otel.endpoint": "none",
 }

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import re
+import select
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,7 +93,7 @@ def test_the_shared_descriptor_keeps_its_flags() -> None:
 def test_a_write_is_whole_lines_that_a_pipe_takes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[bytes] = []
     monkeypatch.setattr(
-        log_sink, "_bind_put", lambda descriptor: lambda data: written.append(data) or len(data)
+        log_sink, "bind_put", lambda descriptor: lambda data: written.append(data) or len(data)
     )
     sink = LogSink(1, tell_dropped)
     for number in range(300):
@@ -166,8 +169,67 @@ def test_a_flush_within_a_flush_does_nothing(monkeypatch: pytest.MonkeyPatch) ->
         written.append(data)
         return len(data)
 
-    monkeypatch.setattr(log_sink, "_bind_put", lambda descriptor: put)
+    monkeypatch.setattr(log_sink, "bind_put", lambda descriptor: put)
     sink = LogSink(1, tell_dropped)
     sink.append(b"first\n")
     sink.flush()
     assert written == [b"first\n", b"from a signal handler\n"]
+
+
+def test_a_line_that_a_full_disk_has_torn_is_ended_before_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken = bytearray()
+    room = 7
+
+    def put(data: bytes) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        part = data[:room]
+        taken.extend(part)
+        room -= len(part)
+        return len(part)
+
+    monkeypatch.setattr(log_sink, "bind_put", lambda descriptor: put)
+    sink = LogSink(0, tell_dropped)
+    for line in (b"first line\n", b"second\n"):
+        sink.append(line)
+        sink.flush()
+        sink.flush()
+    room = 100
+    sink.append(b"third\n")
+    sink.flush()
+    assert bytes(taken) == b"first l\nthird\ndropped 2\n"
+
+
+def test_eight_writers_that_storm_one_pipe_never_mix_their_lines() -> None:
+    reader, writer = os.pipe()
+    lines_each, sizes = 300, (40, 700, WHOLE_BYTES - 1)
+    pids = []
+    for number in range(8):
+        pid = os.fork()
+        if pid == 0:
+            os.close(reader)
+            sink = LogSink(writer, tell_dropped)
+            for count in range(lines_each):
+                head = b"%d %d " % (number, count)
+                sink.append(head.ljust(sizes[count % 3], b"abcdefgh"[number : number + 1]) + b"\n")
+                sink.flush()
+                while sink._lines:
+                    select.select([], [writer], [], 5)
+                    sink.flush()
+            os._exit(0)
+        pids.append(pid)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        lines = pipe.read().splitlines()
+    for pid in pids:
+        assert os.waitpid(pid, 0)[1] == 0
+    told: dict[int, list[int]] = {number: [] for number in range(8)}
+    for line in lines:
+        number, count, filling = re.fullmatch(rb"(\d) (\d+) ([a-h]*)", line).groups()  # type: ignore[union-attr]
+        told[int(number)].append(int(count))
+        assert set(filling) <= set(b"abcdefgh"[int(number) : int(number) + 1])
+        assert len(line) == sizes[int(count) % 3]
+    assert all(counts == list(range(lines_each)) for counts in told.values())

@@ -105,6 +105,25 @@ def test_text_is_for_people(written: Written) -> None:
     )
 
 
+def test_a_level_is_coloured_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, terminal = os.openpty()
+    configure = logs.configure
+    configure("text", "info", descriptor=terminal)
+    logs.log("ready", "warning", note="WARNING")
+    assert b" \x1b[33mWARNING\x1b[0m ready" in os.read(reader, 4096)
+    monkeypatch.setenv("NO_COLOR", "1")
+    configure("text", "info", descriptor=terminal)
+    logs.log("ready", "warning")
+    assert b"\x1b" not in os.read(reader, 4096)
+    monkeypatch.delenv("NO_COLOR")
+    configure("json", "info", descriptor=terminal)
+    logs.log("ready", "warning")
+    assert b"\x1b" not in os.read(reader, 4096)
+    logs._Process._log = None
+    os.close(reader)
+    os.close(terminal)
+
+
 def test_a_line_fits_into_one_write_to_a_pipe(written: Written) -> None:
     logs.log("reload", "error", error="é" * 5000, other=["x" * 4000])
     (line,) = written()

@@ -13,6 +13,7 @@ from edge_server.packs.reader import NO_FILE, Entry, Pack
 from edge_server.roles import Brief
 from edge_server.shm.admission import Ledger
 from edge_server.shm.catalog import Catalog
+from edge_server.shm.reports import Reports
 from edge_server.shm.scoreboard import SIDECAR_SLOT, Gate, Scoreboard, WorkerState
 
 SLOTS = 3
@@ -69,6 +70,7 @@ def ledger() -> Iterator[Ledger]:
 @pytest.fixture
 def brief(metrics_dir: Path, scoreboard: Scoreboard, catalog: Catalog, ledger: Ledger) -> Iterator[Brief]:
     """What the sidecar of such an instance is handed."""
+    reports = Reports()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield Brief(
             slot=SIDECAR_SLOT,
@@ -82,4 +84,6 @@ def brief(metrics_dir: Path, scoreboard: Scoreboard, catalog: Catalog, ledger: L
             catalog=catalog,
             scoreboard=scoreboard,
             ledger=ledger,
+            reports=reports,
         )
+    reports.leave(is_worker=False, is_sidecar=False)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from edge_server.observe.declarations import MAX_HOSTS, OTHER
 from edge_server.sidecar.fill_telemetry import Telemetry, hosts_shown
+from edge_server.sidecar.journal import Journal
 from edge_server.sidecar.metric_files import MetricFiles
 
 ALLOW = tuple(f"*.host-{number}.example" for number in range(MAX_HOSTS + 10))
@@ -19,7 +20,7 @@ def by_host(folder: Path, name: str) -> dict[str, float]:
 
 
 def test_what_is_told_of_a_host_is_counted_under_its_entry(metrics_dir: Path) -> None:
-    telemetry = Telemetry(("a.example", "*.b.example"))
+    telemetry = Telemetry(("a.example", "*.b.example"), Journal())
     for host in ("a.example", "a.example", "*.b.example", OTHER):
         telemetry.attempted(host)
     telemetry.succeeded("a.example", 0.2)
@@ -30,7 +31,7 @@ def test_what_is_told_of_a_host_is_counted_under_its_entry(metrics_dir: Path) ->
 
 
 def test_a_long_allow_list_has_a_bounded_number_of_series(metrics_dir: Path) -> None:
-    telemetry = Telemetry(ALLOW)
+    telemetry = Telemetry(ALLOW, Journal())
     for host in ALLOW:
         telemetry.attempted(host)
         telemetry.succeeded(host, 0.1)
@@ -41,7 +42,7 @@ def test_a_long_allow_list_has_a_bounded_number_of_series(metrics_dir: Path) -> 
 
 
 def test_failed_handshakes_are_counted(metrics_dir: Path) -> None:
-    telemetry = Telemetry(())
+    telemetry = Telemetry((), Journal())
     telemetry.handshake_failed()
     telemetry.handshake_failed()
     samples = [sample for family in MetricFiles(str(metrics_dir)).collect() for sample in family.samples]
