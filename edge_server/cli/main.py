@@ -29,6 +29,7 @@ COMMANDS = {
     "pack": ("edge_server.cli.pack:pack", "Look into packs and verify them."),
     "cas": ("edge_server.cli.cas:group", "Look into the store of filled objects, verify and tidy it."),
     "status": ("edge_server.cli.status:command", "Show how a running instance is."),
+    "top": ("edge_server.cli.top:command", "Show what a running instance does, live."),
     "drain": ("edge_server.cli.drain:drain", "Take a running instance out of rotation."),
     "undrain": ("edge_server.cli.drain:undrain", "Put it back."),
     "reload": (
