@@ -37,6 +37,7 @@ COMMANDS = {
         "Have a running instance take new settings and packs.",
     ),
     "warm": ("edge_server.cli.warm:command", "Have a running instance fetch paths ahead of requests."),
+    "profile": ("edge_server.cli.profile:command", "Write a flame graph of a running worker."),
     "doctor": ("edge_server.cli.doctor:command", "Check this machine and say what to do."),
     "drill": ("edge_server.cli.drill:drill", "Break a running instance under load, and judge."),
     "demo": ("edge_server.cli.demo:command", "Build a small world and serve it."),

@@ -7,6 +7,7 @@ last `WINDOW_S`, so that a quiet second does not make them jump.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from edge_server.cli import local_process
 from edge_server.observe.metrics import ASSETS
 from edge_server.observe.scrapes import Interval, Sample, by_label, total
 
@@ -120,13 +122,11 @@ def cpu_seconds(pids: Iterable[int]) -> dict[int, float]:
     """Return the CPU time of those that are processes of this service on this machine, in seconds."""
     found: dict[int, float] = {}
     for pid in pids:
-        try:
-            process = psutil.Process(pid)
-            if process.cmdline()[:1] and process.cmdline()[0].startswith("svc-edge"):
+        with contextlib.suppress(psutil.Error):
+            process = local_process.find(pid)
+            if process is not None:
                 times = process.cpu_times()
                 found[pid] = times.user + times.system
-        except psutil.Error:
-            continue
     return found
 
 
