@@ -28,7 +28,20 @@ class AskError(EdgeError):
     """The instance does not do what it was asked."""
 
 
-@click.command("drain")
+_DRAIN_EPILOG = """\b
+Examples:
+  svc-edge drain
+  svc-edge drain --metrics 127.0.0.1:9910
+  svc-edge drain --config /etc/svc-edge.yaml
+"""
+_UNDRAIN_EPILOG = """\b
+Examples:
+  svc-edge undrain
+  svc-edge undrain --metrics 127.0.0.1:9910
+"""
+
+
+@click.command("drain", epilog=_DRAIN_EPILOG)
 @settings_flags
 def drain(given: CommandLine) -> None:
     """Let readiness fail, so that no new traffic comes; what comes is served.
@@ -39,7 +52,7 @@ def drain(given: CommandLine) -> None:
     _ask(given.load(to_serve=False).config, is_wanted=True)
 
 
-@click.command("undrain")
+@click.command("undrain", epilog=_UNDRAIN_EPILOG)
 @settings_flags
 def undrain(given: CommandLine) -> None:
     """End what `drain` began."""

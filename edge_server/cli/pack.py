@@ -27,12 +27,37 @@ from edge_server.packs.tile_ids import id_to_zxy
 OnEvent = Callable[[str, Mapping[str, object]], None]
 
 
-@click.group()
+_EPILOG = """\b
+Examples:
+  svc-edge pack show world.pmtiles
+  svc-edge pack verify world.pmtiles assets/
+  svc-edge pack hash assets/
+"""
+_SHOW_EPILOG = """\b
+Examples:
+  svc-edge pack show world.pmtiles
+  svc-edge pack show world.pmtiles --tiles 20
+  svc-edge pack show assets/ --json | jq '.[].entries'
+"""
+_VERIFY_EPILOG = """\b
+Examples:
+  svc-edge pack verify world.pmtiles assets/
+  svc-edge pack verify --sample 1000 world.pmtiles
+  svc-edge pack verify --mode full --threads 8 planet.pmtiles
+"""
+_HASH_EPILOG = """\b
+Examples:
+  svc-edge pack hash world.pmtiles
+  svc-edge pack hash assets/ > assets.b3
+"""
+
+
+@click.group(epilog=_EPILOG)
 def pack() -> None:
     """Look into packs and verify them."""
 
 
-@pack.command()
+@pack.command(epilog=_SHOW_EPILOG)
 @click.argument("path", metavar="PACK")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
@@ -48,7 +73,7 @@ def show(path: str, as_json: bool, tiles: int) -> None:
         _print_table(description)
 
 
-@pack.command()
+@pack.command(epilog=_VERIFY_EPILOG)
 @click.argument("paths", metavar="PACK...", nargs=-1, required=True)
 @click.option(
     "--mode", type=click.Choice(["index", "full"]), default="full", show_default=True, help="How much."
@@ -80,7 +105,7 @@ def verify(paths: Sequence[str], mode: str, sample: int, threads: int) -> int:
     return PackError.exit_code if failures else 0
 
 
-@pack.command(name="hash")
+@pack.command(name="hash", epilog=_HASH_EPILOG)
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 def hash_command(paths: Sequence[str]) -> None:
     """Print the BLAKE3 hash of files, and of all that is served from directories, as in their ETags."""

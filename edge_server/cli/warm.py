@@ -29,7 +29,15 @@ _SHOWN = 20  # refusals told one by one
 _GOOD = ("stored", "revalidated", "stale", "packed")
 
 
-@click.command("warm")
+_EPILOG = """\b
+Examples:
+  svc-edge warm paths.txt
+  svc-edge warm --metrics 127.0.0.1:9910 paths.txt
+  grep '^fonts/' paths.txt | svc-edge warm -
+"""
+
+
+@click.command("warm", epilog=_EPILOG)
 @click.argument("file", type=click.File("r", encoding="utf-8"))
 @settings_flags
 def command(given: CommandLine, file: TextIO) -> None:
