@@ -42,6 +42,7 @@ COMMANDS = {
     "drill": ("edge_server.cli.drill:drill", "Break a running instance under load, and judge."),
     "demo": ("edge_server.cli.demo:command", "Build a small world and serve it."),
     "version": ("edge_server.cli.version:command", "Print versions."),
+    "man": ("edge_server.cli.man:command", "Print the manual page."),
     "completion": ("edge_server.cli.completion:command", "Print shell completions."),
 }
 

@@ -58,7 +58,7 @@ def pack() -> None:
 
 
 @pack.command(epilog=_SHOW_EPILOG)
-@click.argument("path", metavar="PACK")
+@click.argument("path", metavar="PACK", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--tiles", default=5, show_default=True, type=click.IntRange(0, 10_000), help="Show the first N tiles."
@@ -74,7 +74,7 @@ def show(path: str, as_json: bool, tiles: int) -> None:
 
 
 @pack.command(epilog=_VERIFY_EPILOG)
-@click.argument("paths", metavar="PACK...", nargs=-1, required=True)
+@click.argument("paths", metavar="PACK...", nargs=-1, required=True, type=click.Path())
 @click.option(
     "--mode", type=click.Choice(["index", "full"]), default="full", show_default=True, help="How much."
 )
@@ -106,7 +106,7 @@ def verify(paths: Sequence[str], mode: str, sample: int, threads: int) -> int:
 
 
 @pack.command(name="hash", epilog=_HASH_EPILOG)
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path())
 def hash_command(paths: Sequence[str]) -> None:
     """Print the BLAKE3 hash of files, and of all that is served from directories, as in their ETags."""
     for path in paths:
