@@ -71,7 +71,8 @@ def test_every_command_has_examples_and_each_of_them_parses(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "paths.txt").touch()
+    for read_at_once in ("paths.txt", "assets.b3"):
+        (tmp_path / read_at_once).touch()
     lines = examples(COMMANDS[name])
     assert lines, f"{name} --help has no examples"
     own = [line for line in lines if resolve(arguments(line)).command is COMMANDS[name]]
