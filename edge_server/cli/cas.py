@@ -17,6 +17,7 @@ import click
 from edge_server.cas.shelf import DiskShelf, Held, InUse
 from edge_server.cli.drain import AskError, post
 from edge_server.cli.flags import CommandLine, settings_flags
+from edge_server.cli.targets import batches, query
 from edge_server.errors import EdgeError, ResourceError
 from edge_server.shm.fill_index import NO_DIGEST, Flag
 
@@ -139,11 +140,16 @@ def _purge(shelf: DiskShelf, keys: tuple[str, ...], prefix: str | None) -> int:
 
 
 def _ask_to_purge(given: CommandLine, keys: tuple[str, ...], prefix: str | None) -> int:
-    wanted: object = list(keys) if prefix is None else {"prefix": prefix}
-    answer = post(given.load(to_serve=False).config, "/api/purge", json.dumps(wanted).encode())
-    if answer.status != 200:
-        raise AskError(f"not done: {answer.status} {answer.reason or 'and no reason'}")
-    count: int = json.loads(answer.body)["purged"]
+    config = given.load(to_serve=False).config
+    queries = (
+        [query("path", batch) for batch in batches(keys)] if prefix is None else [query("prefix", [prefix])]
+    )
+    count = 0
+    for each in queries:
+        answer = post(config, f"/api/purge?{each}")
+        if answer.status != 200:
+            raise AskError(f"not done: {answer.status} {answer.reason or 'and no reason'}")
+        count += json.loads(answer.body)["purged"]
     return count
 
 
