@@ -46,6 +46,7 @@ def admin_option(function: Any) -> Any:
     return click.option(
         "--admin",
         callback=lambda ctx, param, value: parse_admin(value),
+        envvar="SVC_EDGE_METRICS_ADDR",  # as for the commands that load settings
         default=DEFAULT,
         show_default=True,
         metavar="URL",
