@@ -42,13 +42,16 @@ def parse_admin(value: str) -> Address:
 
 
 def admin_option(function: Any) -> Any:
-    """Give a command ``--admin``, which it is called with as an `Address`."""
+    """Give a command ``--admin``, which it is called with as an `Address`.
+
+    Without it the variable that tells an instance where to listen tells where it listens.
+    """
     return click.option(
         "--admin",
         callback=lambda ctx, param, value: parse_admin(value),
-        envvar="SVC_EDGE_METRICS_ADDR",  # as for the commands that load settings
         default=DEFAULT,
         show_default=True,
+        envvar="SVC_EDGE_METRICS_ADDR",
         metavar="URL",
         help="The instance's admin plane (metrics_addr).",
     )(function)

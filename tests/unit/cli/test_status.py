@@ -200,12 +200,3 @@ def test_the_last_reload_is_told_where_there_was_one(reload: dict[str, Any], tol
 def test_markup_in_a_name_is_shown_as_it_is() -> None:
     packs = [{**STATUS["packs"][0], "name": "[red]a[/red]"}]
     assert "[red]a[/red]" in shown({**STATUS, "packs": packs})
-
-
-def test_the_variable_of_the_setting_says_where_the_instance_is(
-    instance: Instance, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("SVC_EDGE_METRICS_ADDR", instance.url.removeprefix("http://"))
-    instance.body = json.dumps(STATUS).encode()
-    assert cli.main(["status"]) == 0
-    assert "generation 3" in capsys.readouterr().out
