@@ -24,7 +24,8 @@ drill: ## break the demo under load and judge what clients saw (SECONDS=60); the
 test: ## lint, types and every test
 	@$(BOOTSTRAP) test
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile --ignore tests/chaos
+	$(BIN)/pytest tests/chaos
 
 lint: ## ruff and mypy
 	@$(BOOTSTRAP) test

@@ -34,6 +34,7 @@ from edge_server.shm.scoreboard import Field, Gate, Row, Scoreboard, WorkerState
 from edge_server.shm.segment import owner_of, remove_stale
 from edge_server.supervisor import main as supervisor_main
 from edge_server.supervisor.main import serve
+from tests.servers import START_WITHIN_S, eventually, is_alive
 
 
 def lives(brief: Brief) -> int:
@@ -141,7 +142,7 @@ class Running:
         return [line for line in lines if line["event"] == name]
 
     def wait_ready(self) -> dict[str, Any]:
-        eventually(lambda: self.events("ready") or self.process.poll() is not None)
+        eventually(lambda: self.events("ready") or self.process.poll() is not None, START_WITHIN_S)
         assert self.events("ready"), self.out.read_text() + (self.process.communicate()[1] or "")
         return self.events("ready")[0]
 
@@ -194,21 +195,6 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
         running.process.kill()
         running.process.communicate()
     remove_stale()
-
-
-def eventually(condition: Callable[[], Any], within: float = 5) -> None:
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in (b"Z", b"X")
 
 
 def test_it_tells_when_it_is_ready_and_leaves_nothing_behind(start: Callable[..., Running]) -> None:
