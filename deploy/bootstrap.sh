@@ -18,11 +18,12 @@ export PATH="$PATH:/usr/sbin:/sbin" PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT
 # root is held up by it: those tests are skipped, with the packages' names.
 platforms=''
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    platforms='musl-gcc:musl-tools mandoc:mandoc'
+    platforms='musl-gcc:musl-tools'
     if [ "$(uname -m)" = x86_64 ]; then
         platforms+=' aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu qemu-aarch64:qemu-user'
         platforms+=' /usr/aarch64-linux-gnu/include/stdio.h:libc6-dev-arm64-cross'
     fi
+    platforms+=' mandoc:mandoc'  # judges the manual page
 fi
 
 case $purpose in

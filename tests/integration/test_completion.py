@@ -46,19 +46,21 @@ class Shell:
             start_new_session=True,
         )
         os.close(slave)
-        self.run("source <(svc-edge completion bash); bind 'set bell-style none'")
+        self.run("bind 'set bell-style none'; source <(svc-edge completion bash)")
 
     def run(self, line: str) -> str:
         """Type a line, and return what is shown until the next prompt."""
         os.write(self._master, f"{line}; echo do''ne\n".encode())
         return self._until("done\n" + _PROMPT)
 
-    def complete(self, words: str) -> str:
-        """Return what a line has become, or the choices that are shown, when tab is pressed twice."""
+    def complete(self, words: str, wanted: list[str]) -> str:
+        """Press tab twice; return what is shown, line or choices, once all that is wanted is there."""
         os.write(self._master, f"{words}\t\t".encode())
-        shown = self._until_quiet()
-        os.write(self._master, b"\x15")  # forget the line
-        self._until_quiet(0.2)
+        shown, deadline = "", time.monotonic() + 20
+        while time.monotonic() < deadline and not all(each in shown for each in wanted):
+            shown += self._read(0.1)
+        os.write(self._master, b"\x15\n")  # forget the line
+        self._until(_PROMPT)
         return shown
 
     def close(self) -> None:
@@ -71,15 +73,6 @@ class Shell:
         while text not in shown:
             assert time.monotonic() < deadline, shown
             shown += self._read(0.1)
-        return shown
-
-    def _until_quiet(self, quiet_s: float = 2.0) -> str:
-        """Return what is shown until nothing more comes; the command takes a while to start."""
-        shown, last_s = "", time.monotonic()
-        while time.monotonic() - last_s < quiet_s:
-            more = self._read(0.05)
-            if more:
-                shown, last_s = shown + more, time.monotonic()
         return shown
 
     def _read(self, within_s: float) -> str:
@@ -110,5 +103,5 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     ],
 )
 def test_tab_completes(shell: Shell, typed: str, shown: list[str]) -> None:
-    found = shell.complete(typed)
+    found = shell.complete(typed, shown)
     assert [words for words in shown if words not in found] == [], found

@@ -37,7 +37,7 @@ def document(request: pytest.FixtureRequest) -> Path:
 
 
 def test_every_file_that_is_named_exists(document: Path) -> None:
-    named = names(document, r"^((?:tests|edge_server|configs|bench)/[\w./-]+\w)/?$")
+    named = names(document, r"^((?:tests|edge_server|bench)/[\w/]+(?:\.py)?|configs/[\w.-]+)$")
     assert {name for name in named if not (ROOT / name).exists()} == set()
 
 
