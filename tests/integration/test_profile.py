@@ -18,6 +18,8 @@ from tests.servers import COMMAND, Server, environment, run
 from tests.wire import ask
 from tests.worlds import World
 
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as it traces other processes")
+
 
 @contextmanager
 def hits(server: Server, world: World) -> Iterator[None]:
@@ -97,7 +99,6 @@ def test_a_slot_that_is_not_there_is_told_with_those_that_are(
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv (Debian package util-linux)")
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, whose right to trace is taken away")
 def test_without_the_right_to_trace_it_says_what_to_do(
     serve: Callable[..., Server], world: World, tmp_path: Path
 ) -> None:

@@ -61,6 +61,7 @@ EXPECTED = (
     ("/no/such/thing", "\n416\n"),
     ("/no/such/thing", 'rejected_total{reason="invalid_range"} 1.0'),
     ("sort -rn", "not_found"),
+    ("@tsv", "\tready\t"),
     ("'X-Corr-ID: incident-42'", '"reason":"not_found"'),
     ("{ready, requests, latency_ms", '"ready": true'),
     ("svc-edge profile", "worker.svg"),
@@ -145,7 +146,7 @@ def origin(tmp_path: Path) -> Iterator[tuple[Origin, Authority]]:
 
 @pytest.mark.skipif(shutil.which("jq") is None, reason="needs jq (Debian package jq)")
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl (Debian package curl)")
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: the flame graph traces another process")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: its flame graph traces another process")
 def test_every_command_that_runs_on_one_machine_does_what_the_manual_says(
     world: World, origin: tuple[Origin, Authority], tmp_path: Path
 ) -> None:

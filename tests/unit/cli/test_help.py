@@ -56,7 +56,8 @@ def resolve(line: list[str]) -> click.Context:
     """Parse a command line as the command does, without running it; UsageError if it does not parse."""
     ctx = root.make_context(NAME, line)
     while isinstance(ctx.command, click.Group):
-        rest = [*ctx._protected_args, *ctx.args]
+        protected = getattr(ctx, "_protected_args", None)  # click 8.2 and newer
+        rest = [*(ctx.protected_args if protected is None else protected), *ctx.args]
         if not rest:
             return ctx
         name, command, left = ctx.command.resolve_command(ctx, rest)
