@@ -48,6 +48,9 @@ class Counts(Hooks):
     def timed_out(self, op: str) -> None:
         self.told.append(f"timed out {op}")
 
+    def handshake_failed(self) -> None:
+        self.told.append("handshake failed")
+
     def broke(self, error: BaseException) -> None:
         self.defects.append(error)
 

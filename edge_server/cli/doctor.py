@@ -61,6 +61,7 @@ def is_healthy(findings: list[Finding]) -> bool:
 def examine(path: str | None = None) -> Iterator[Finding]:
     """Yield the findings in the order in which a person would repair them."""
     from edge_server.supervisor.pinning import usable_cpus
+    from edge_server.supervisor.room import needed_bytes
 
     config, trouble = _read_config(path)
     yield machine.check_platform(sys.platform, platform.release())
@@ -77,7 +78,7 @@ def examine(path: str | None = None) -> Iterator[Finding]:
     yield machine.check_backlog("somaxconn", machine.sysctl("net/core/somaxconn"))
     yield machine.check_backlog("tcp_max_syn_backlog", machine.sysctl("net/ipv4/tcp_max_syn_backlog"))
     yield machine.check_cpus(usable_cpus(), os.cpu_count() or 1)
-    yield machine.check_shared_memory(Path("/dev/shm"))
+    yield machine.check_shared_memory(Path("/dev/shm"), needed_bytes(config))
     yield trouble or check_ports(config)
 
 

@@ -219,8 +219,12 @@ def check_cpus(cpus: Cpus, online: int) -> Finding:
     return Finding("cpus", "ok", seen)
 
 
-def check_shared_memory(folder: Path) -> Finding:
-    """The tmpfs of the shared structures: there, writable, with room."""
+def check_shared_memory(folder: Path, needed_bytes: int = 0) -> Finding:
+    """The tmpfs of the shared structures: there, writable, with room.
+
+    Args:
+        needed_bytes: what must be free of it (`supervisor.room.needed_bytes`).
+    """
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"\0")
@@ -241,6 +245,8 @@ def check_shared_memory(folder: Path) -> Finding:
             f"{seen}, not a tmpfs",
             f"mount a tmpfs at {folder}, or the structures end up on a disk",
         )
+    if free < needed_bytes:
+        return _lacking(place, seen, needed_bytes)
     if free < MIN_SHM_FREE_BYTES:
         return Finding(
             "shared memory",
@@ -249,6 +255,17 @@ def check_shared_memory(folder: Path) -> Finding:
             "large packs need more: docker --shm-size 256m, or an emptyDir of medium Memory",
         )
     return Finding("shared memory", "ok", seen)
+
+
+def _lacking(place: os.statvfs_result, seen: str, needed_bytes: int) -> Finding:
+    """What is to be said of a tmpfs without room: for certain, or while others use it."""
+    remedy = (
+        f"beside the catalog {-(-needed_bytes // 2**20)} MiB are needed: docker --shm-size, an emptyDir "
+        "of medium Memory, in live mode a smaller cas.memory_bytes"
+    )
+    if place.f_blocks * place.f_frsize < needed_bytes:
+        return Finding("shared memory", "fail", seen, remedy)
+    return Finding("shared memory", "warn", seen, f"{remedy}; a running svc-edge has its part already")
 
 
 def os_ids() -> frozenset[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_server.cli.admin_address import admin_option, read_status
+from edge_server.cli.admin_address import admin_option, read_status, require_alive
 from edge_server.config.units import spoken_duration, spoken_size
 from edge_server.errors import ResourceError
 
@@ -35,6 +35,7 @@ Examples:
   svc-edge status --watch 1
   svc-edge status --admin http://127.0.0.1:9910 --json | jq '.workers[].requests'
   svc-edge status >/dev/null || echo "not ready"
+  svc-edge status --alive || echo "dead"
 
 Exit codes: 0 ready, 1 not ready, 2 usage, 69 no instance answers.
 """
@@ -44,6 +45,9 @@ Exit codes: 0 ready, 1 not ready, 2 usage, 69 no instance answers.
 @admin_option
 @click.option("--json", "is_json", is_flag=True, help="Print the document as the admin plane gives it.")
 @click.option(
+    "--alive", "is_alive_only", is_flag=True, help="Print nothing; exit 0 if it answers, ready or not."
+)
+@click.option(
     "--watch",
     "period_s",
     type=click.FloatRange(min=0.1),
@@ -52,10 +56,13 @@ Exit codes: 0 ready, 1 not ready, 2 usage, 69 no instance answers.
     metavar="[SECONDS]",
     help="Show it again every so often (2 s unless told) until Ctrl-C.",
 )
-def command(admin: Address, is_json: bool, period_s: float | None) -> int:
+def command(admin: Address, is_json: bool, is_alive_only: bool, period_s: float | None) -> int:
     """Show whether an instance is ready, its workers, packs and generation."""
-    if is_json and period_s is not None:
-        raise click.UsageError("--json and --watch do not go together")
+    if is_json + is_alive_only + (period_s is not None) > 1:
+        raise click.UsageError("--alive, --json and --watch do not go together")
+    if is_alive_only:
+        require_alive(admin)
+        return 0
     if period_s is not None:
         return _watch(admin, period_s)
     status = read_status(admin)

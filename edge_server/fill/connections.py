@@ -18,7 +18,7 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from edge_server.config.schema import Fill
 from edge_server.errors import FillTimeout, FillUnavailable, IntegrityError
@@ -126,13 +126,15 @@ class Connections:
 
     Args:
         fill: `connect_timeout`, `read_timeout`, `ca_bundle`, and `per_host` idle ones an address.
+        handshake_failed: called for each TLS handshake that failed.
 
     Raises:
         OSError: `fill.ca_bundle` cannot be read.
     """
 
-    def __init__(self, fill: Fill) -> None:
+    def __init__(self, fill: Fill, handshake_failed: Callable[[], None] = lambda: None) -> None:
         self._fill = fill
+        self._handshake_failed = handshake_failed
         self._context = tls_context(fill.ca_bundle)
         self._lock = threading.Lock()
         self._idle: dict[tuple[str, int, bool, str], deque[Connection]] = {}
@@ -223,9 +225,12 @@ class Connections:
         except TimeoutError:
             sock.close()
             raise ConnectTimeout("connecting took too long") from None
-        except ssl.SSLCertVerificationError as error:
+        except ssl.SSLError as error:
             sock.close()
-            raise IntegrityError(f"the origin's certificate: {error.verify_message}") from error
+            self._handshake_failed()
+            if isinstance(error, ssl.SSLCertVerificationError):
+                raise IntegrityError(f"the origin's certificate: {error.verify_message}") from error
+            raise FillUnavailable(f"the TLS handshake failed: {error.reason or error}") from error
         except (OSError, ValueError) as error:
             sock.close()
             raise FillUnavailable(f"connecting failed: {error}") from error

@@ -87,7 +87,7 @@ class Engine:
         self._retry = config.retry.live_fill
         self._hooks = hooks or Hooks()
         self._origins = Origins(config.edge, config.fill)
-        self._connections = Connections(config.fill)
+        self._connections = Connections(config.fill, self._hooks.handshake_failed)
         guard = AddressGuard(config.fill.allow_private, resolver)
         self._fetcher = Fetcher(config, self._origins, guard, self._connections, open_sink)
         self._queue: FillQueue[_Job] = FillQueue(

@@ -36,5 +36,8 @@ class Hooks:
     def timed_out(self, op: str) -> None:
         """An attempt took too long: ``connect`` or ``fill``."""
 
+    def handshake_failed(self) -> None:
+        """An origin took the connection, and its TLS handshake failed."""
+
     def broke(self, error: BaseException) -> None:
         """A defect: something raised what it should not."""

@@ -31,6 +31,12 @@ def missing(scoreboard: Scoreboard) -> list[str]:
     return [name for gate, name in _NAMES if gate in gates]
 
 
+def holding(scoreboard: Scoreboard) -> dict[str, bool]:
+    """Return by name whether each gate holds."""
+    gates = scoreboard.missing_gates
+    return {name: gate not in gates for gate, name in _NAMES}
+
+
 def report(scoreboard: Scoreboard) -> Report:
     """Return what ``/readyz`` answers: 200 when every gate holds, else 503 with Retry-After."""
     names = missing(scoreboard)

@@ -57,6 +57,7 @@ __all__ = [
     "Flag",
     "Stored",
     "Word",
+    "bytes_for",
     "key_id",
     "records_for",
 ]
@@ -98,6 +99,11 @@ def records_for(memory_bytes: int, disk_bytes: int) -> int:
     return min(max(wanted, _LEAST_RECORDS), _MOST_RECORDS)
 
 
+def bytes_for(records: int) -> int:
+    """Return how large the segment of an index for `records` responses is."""
+    return _starts(*_sizes(records))[-1]
+
+
 class FillIndex:
     """The index, as it is inherited by fork; made by `create`.
 
@@ -132,9 +138,8 @@ class FillIndex:
         Raises:
             ResourceError: the segment cannot be created.
         """
-        records += 1
-        buckets = 1 << records.bit_length()
-        segment = Segment.create(name, _starts(records, buckets)[-1])
+        segment = Segment.create(name, bytes_for(records))
+        records, buckets = _sizes(records)
         words = segment.buf[: _HEADER_WORDS * 8].cast("Q")
         words[Word.RECORDS] = records
         words[Word.BUCKETS] = buckets
@@ -348,6 +353,11 @@ class FillIndex:
             return None
         found = unpack(data)
         return None if found is None else found._replace(place=place)
+
+
+def _sizes(records: int) -> tuple[int, int]:
+    """Return how many records there are, with the one that is free, and how many buckets."""
+    return records + 1, 1 << (records + 1).bit_length()
 
 
 def _starts(records: int, buckets: int) -> list[int]:

@@ -9,8 +9,6 @@ Specification: the Prometheus text format 0.0.4 and 1.0.0, OpenMetrics 1.0, as p
 
 from __future__ import annotations
 
-import glob
-import os
 import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,15 +17,16 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from edge_server import __version__
 from edge_server.cas.telemetry import WRITE_STATUSES
+from edge_server.config.schema import Config
 from edge_server.http.reasons import REASONS
 from edge_server.observe.metrics import (
     ACCEPT,
     ASSETS,
+    AUDIT_KINDS,
     COMPONENTS,
     DECLARED,
     FILL,
@@ -37,9 +36,11 @@ from edge_server.observe.metrics import (
     PARK_RESULTS,
     metrics,
 )
+from edge_server.observe.readiness import holding
 from edge_server.shm.fill_index import TIERS, FillIndex, Word
 from edge_server.shm.reload_record import Result
 from edge_server.shm.scoreboard import SIDECAR_SLOT, Field, Row, Scoreboard, WorkerState
+from edge_server.sidecar.metric_files import MetricFiles
 
 _TICK_NS = 100_000_000  # of the guard; a loop that has not turned for longer is late
 _LIVE = (WorkerState.STARTING, WorkerState.SERVING, WorkerState.DRAINING)
@@ -63,16 +64,16 @@ class Exposition:
     Args:
         metrics_dir: folder of the multiprocess files.
         scoreboard: of this instance.
-        mode: ``offline`` or ``live``, told by edge_build_info.
+        config: of this generation; its mode and its limits are shown.
         fill_index: of this instance; None where nothing is filled.
     """
 
     def __init__(
-        self, metrics_dir: str, scoreboard: Scoreboard, mode: str, fill_index: FillIndex | None = None
+        self, metrics_dir: str, scoreboard: Scoreboard, config: Config, fill_index: FillIndex | None = None
     ) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Files(metrics_dir))
-        self._registry.register(_Gauges(scoreboard, mode, fill_index))
+        self._registry.register(MetricFiles(metrics_dir))
+        self._registry.register(_Gauges(scoreboard, config, fill_index))
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """Return the exposition and its media type, in the format that `accept` asks for."""
@@ -84,9 +85,11 @@ def show_zeros(origins: Sequence[str] = (OTHER,)) -> None:
     """Create the series whose labels are known, so that a first increase is one that rate() sees.
 
     Args:
-        origins: the entries of `edge.allow`, in live mode.
+        origins: the values of the label `host`.
     """
     declared = metrics()
+    for kind in AUDIT_KINDS:
+        declared.audit_records_total.labels(kind)
     for reason in REASONS:
         declared.rejected_total.labels(reason)
     for component in COMPONENTS:
@@ -118,26 +121,14 @@ def show_zeros(origins: Sequence[str] = (OTHER,)) -> None:
         declared.edge_parks_total.labels(result)
 
 
-class _Files(Collector):
-    """Counters and histograms, summed over the files of all processes."""
-
-    def __init__(self, metrics_dir: str) -> None:
-        self._pattern = os.path.join(glob.escape(metrics_dir), "*.db")
-
-    def collect(self) -> Iterable[Metric]:
-        # An empty file is one that its process has opened and not yet sized.
-        files = [path for path in sorted(glob.glob(self._pattern)) if os.path.getsize(path)]
-        merged: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
-        return merged
-
-
 class _Gauges(Collector):
     """Gauges, as scoreboard and fill index have them at this moment."""
 
-    def __init__(self, scoreboard: Scoreboard, mode: str, fill_index: FillIndex | None) -> None:
+    def __init__(self, scoreboard: Scoreboard, config: Config, fill_index: FillIndex | None) -> None:
         self._scoreboard = scoreboard
         self._fill_index = fill_index
-        self._build = (__version__, platform.python_version(), mode)
+        self._build = (__version__, platform.python_version(), config.edge.mode)
+        self._max_inflight = config.ingress.max_inflight
 
     def collect(self) -> Iterator[Metric]:
         for name, samples in self._samples().items():
@@ -157,6 +148,7 @@ class _Gauges(Collector):
         return {
             "inflight_requests": [((ASSETS,), assets)],
             "edge_inflight": [(("assets",), assets), (("admin",), admin)],
+            "edge_inflight_limit": [(("assets",), self._max_inflight)],
             "edge_queue_depth": [
                 ((ACCEPT,), sum(_queued(rows) for _, rows in by_slot)),
                 ((FILL,), max(row.get(Field.FILL_QUEUE) for row in board.rows())),
@@ -175,6 +167,7 @@ class _Gauges(Collector):
             "edge_config_last_reload_successful": [((), reloads.result is not Result.FAILED)],
             "edge_config_last_reload_success_timestamp_seconds": [((), reloads.success_unix_ns / 1e9)],
             "edge_ready": [((), not board.missing_gates)],
+            "edge_readiness_gate": [((name,), holds) for name, holds in holding(board).items()],
             "edge_build_info": [(self._build, 1)],
         }
 

@@ -23,7 +23,6 @@ from edge_server.fill.engine import Engine
 from edge_server.guard.drain import Drain
 from edge_server.guard.limits import limits_of
 from edge_server.observe import logs
-from edge_server.observe.metrics import OTHER
 from edge_server.roles import Brief
 from edge_server.shm.fill_index import FillIndex
 from edge_server.shm.scoreboard import Field, Row, WorkerState
@@ -33,7 +32,7 @@ from edge_server.sidecar.aggregate import Exposition, show_zeros
 from edge_server.sidecar.authorization import Authorization, is_loopback
 from edge_server.sidecar.fill_blocks import BlockFills
 from edge_server.sidecar.fill_results import Results
-from edge_server.sidecar.fill_telemetry import Telemetry
+from edge_server.sidecar.fill_telemetry import Telemetry, hosts_shown
 from edge_server.sidecar.filling import Filling
 from edge_server.sidecar.hashing import Hashing
 from edge_server.sidecar.reloading import Reloading
@@ -46,7 +45,7 @@ PATIENCE_S = 1.0  # how long an idle connection is borne once a successor is the
 
 def run(brief: Brief) -> int:
     """Serve the admin plane until SIGTERM; return the exit code."""
-    show_zeros((*brief.config.edge.allow, OTHER))
+    show_zeros(hosts_shown(brief.config.edge.allow))
     row = brief.scoreboard.row(brief.row)
     hashing = Hashing(brief.catalog)
     filling, stored = _filling(brief, row)
@@ -77,7 +76,7 @@ def _filling(brief: Brief, row: Row) -> tuple[Filling | None, Stored | None]:
         row,
         fills.channels,
         store,
-        lambda: Engine(config, open_sink=opener(store), hooks=Telemetry()),
+        lambda: Engine(config, open_sink=opener(store), hooks=Telemetry(config.edge.allow)),
         results,
         BlockFills(store, fills.index, config),
     )
@@ -98,9 +97,7 @@ def _fill_index(brief: Brief) -> FillIndex | None:
 def _plane(brief: Brief, row: Row, hashing: Hashing, stored: Stored | None = None) -> Plane:
     return Plane(
         scoreboard=brief.scoreboard,
-        exposition=Exposition(
-            brief.metrics_dir, brief.scoreboard, brief.config.edge.mode, _fill_index(brief)
-        ),
+        exposition=Exposition(brief.metrics_dir, brief.scoreboard, brief.config, _fill_index(brief)),
         status=StatusReader(brief, hashing),
         packs=packs(brief.catalog),
         drain=admin.Drain(brief.scoreboard, row),

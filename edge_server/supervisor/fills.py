@@ -13,10 +13,11 @@ from pathlib import Path
 from edge_server.config.schema import Config
 from edge_server.errors import ResourceError
 from edge_server.roles import FillBrief
-from edge_server.shm.fill_index import FillIndex, records_for
+from edge_server.shm.fill_index import FillIndex
 from edge_server.shm.scoreboard import SIDECAR_SLOT, identity_of
 from edge_server.shm.segment import SHM_DIR, segment_name
 from edge_server.supervisor.channels import Channels
+from edge_server.supervisor.room import index_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +35,7 @@ class Fills:
         Raises:
             ResourceError: there is no room for it.
         """
-        cas = config.cas
-        records = records_for(cas.memory_bytes, cas.max_bytes if cas.path is not None else 0)
-        index = FillIndex.create(segment_name("fills"), records)
+        index = FillIndex.create(segment_name("fills"), index_records(config))
         folder = SHM_DIR / segment_name("cas")
         try:
             folder.mkdir(mode=0o700)

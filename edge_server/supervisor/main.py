@@ -30,6 +30,7 @@ from edge_server.supervisor.fills import Fills
 from edge_server.supervisor.generations import Generation
 from edge_server.supervisor.loop import Instance, Supervisor
 from edge_server.supervisor.notify import Notifier
+from edge_server.supervisor.room import require_room
 from edge_server.supervisor.signals import Interrupted, SignalQueue, interruptible
 
 IDENTITY = "supervisor"
@@ -84,7 +85,9 @@ def _boot(
     undo.callback(listeners.close)
     metrics_dir = _make_metrics_dir()
     _tell_start(config, listeners, slots, [*warnings, *(f"removed stale {name}" for name in stale)])
+    require_room(config)
     catalog = Catalog.build(mounted(config), generation=1, name=segment_name("catalog-g1"))
+    require_room(config)
     board = Scoreboard.create(slots, segment_name("scoreboard"))
     board.generation = catalog.generation
     ledger = Ledger.create(slots, segment_name("admission-g1"))

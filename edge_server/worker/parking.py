@@ -94,6 +94,7 @@ class Parking:
         self._is_watching = False
         self._counts = dict.fromkeys(PARK_RESULTS, 0)
         self._counted = dict(self._counts)
+        self._joined = 0  # requests that share an Ask, since the last tick; the sidecar knows nothing of them
         _discard_packets(channel)
 
     def park(
@@ -121,6 +122,8 @@ class Parking:
             if reason:
                 return reason
             self._by_ticket[ask.ticket] = self._by_want[want] = wait
+        else:
+            self._joined += 1
         wait.parked[guard.park()] = _Parked(deadline_s, corr_id, rounds + 1)
         return ""
 
@@ -233,6 +236,9 @@ class Parking:
             if grown:
                 metrics().edge_parks_total.labels(result).inc(grown)
                 self._counted[result] = count
+        if self._joined:
+            metrics().edge_fill_coalesced_total.inc(self._joined)
+            self._joined = 0
 
 
 def _discard_packets(channel: socket.socket) -> None:

@@ -348,10 +348,22 @@ def test_a_coding_that_was_asked_for_is_kept_and_another_is_undone(
 def test_a_certificate_of_another_name_or_another_authority_is_refused(pki: Pki) -> None:
     for context in (pki.context("evil.test"), pki.context(ca=trustme.CA())):
         with scripted(says(ok(BODY)), context) as origin:
-            answer, _ = ask(origin, pki)
+            answer, asked = ask(origin, pki)
             assert isinstance(answer, Rejection)
             assert answer.reason == "integrity"
             assert origin.requests == []
+            assert asked.hooks.told == ["attempted", "handshake failed", "failed integrity"]
+
+
+def test_an_origin_that_breaks_off_the_handshake_is_told_as_such(pki: Pki) -> None:
+    context = pki.context()
+    context.sni_callback = lambda sock, name, context: ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+    with scripted(says(ok(BODY)), context) as origin:
+        answer, asked = ask(origin, pki)
+        assert isinstance(answer, Rejection)
+        assert answer.reason == "fill_unavailable"
+        assert "the TLS handshake failed" in str(answer)
+        assert asked.hooks.told == ["attempted", "handshake failed", "failed fill_unavailable"]
 
 
 def test_the_name_is_told_in_the_handshake_and_in_the_host_field(pki: Pki) -> None:

@@ -49,7 +49,7 @@ def test_another_instance_on_the_same_ports_ends_with_69(serve: Serve, world: Wo
 
 def broken_pack(root: Path) -> list[Any]:
     write(root / "broken.pmtiles", b"PMTiles\x03" + b"\xff" * 200)
-    return ["serve", root / "broken.pmtiles"]
+    return ["serve", "--bind", FREE, "--metrics", FREE, root / "broken.pmtiles"]
 
 
 def missing_pack(root: Path) -> list[Any]:

@@ -21,8 +21,11 @@ def test_status_follows_an_instance_through_its_life(serve: Callable[..., Server
     assert run("drain", "--metrics", server.admin).returncode == 0
     drained = run("status", "--admin", server.admin)
     assert (drained.returncode, "not_draining" in drained.stdout) == (1, True)
+    alive = run("status", "--alive", environ={"SVC_EDGE_METRICS_ADDR": str(server.admin)})
+    assert (alive.returncode, alive.stdout, alive.stderr) == (0, "", "")
     assert run("undrain", "--metrics", server.admin).returncode == 0
     assert eventually(lambda: run("status", "--admin", server.admin).returncode == 0)
 
     assert server.stop() == 0
     assert run("status", "--admin", server.admin).returncode == 69
+    assert run("status", "--alive", "--admin", server.admin).returncode == 69

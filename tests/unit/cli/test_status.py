@@ -200,3 +200,10 @@ def test_the_last_reload_is_told_where_there_was_one(reload: dict[str, Any], tol
 def test_markup_in_a_name_is_shown_as_it_is() -> None:
     packs = [{**STATUS["packs"][0], "name": "[red]a[/red]"}]
     assert "[red]a[/red]" in shown({**STATUS, "packs": packs})
+
+
+def test_an_instance_that_is_not_well_is_not_alive(
+    instance: Instance, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["status", "--alive", "--admin", instance.url]) == 69
+    assert "/healthz answers 404" in capsys.readouterr().err

@@ -8,49 +8,10 @@ from typing import Any
 import pytest
 
 from edge_server.observe import metrics
-from edge_server.observe.metrics import COUNTER, DECLARED, GAUGE, HISTOGRAM
+from edge_server.observe.declarations import COUNTER, DECLARED, GAUGE, HISTOGRAM
+from tests.contract_metrics import BESIDES, CONTRACT, shown
 
 Totals = Callable[[], dict[Any, float]]
-
-# Every name and label that operators may rely on, those of later versions too.
-PROMISED = [
-    "http_requests_total{route,method,status}",
-    "request_latency_seconds{route,method}",
-    "fill_latency_seconds{host}",
-    "inflight_requests{route}",
-    "edge_inflight{endpoint}",
-    "rejected_total{reason}",
-    "busy_rejections_total{endpoint}",
-    "edge_queue_depth{queue}",
-    "edge_queue_dropped_total{queue}",
-    "edge_cache_hits_total{kind,range}",
-    "edge_cache_misses_total{cause}",
-    "edge_range_requests_total{result}",
-    "edge_live_fill_attempts_total{host}",
-    "edge_live_fill_success_total{host}",
-    "edge_fill_coalesced_total",
-    "edge_parked{slot}",
-    "edge_parks_total{result}",
-    "backoff_retries_total{op}",
-    "io_timeouts_total{op}",
-    "edge_cas_writes_total{status}",
-    "edge_cas_bytes{tier}",
-    "edge_cas_evictions_total{tier}",
-    "edge_bytes_out_total{route}",
-    "edge_bytes_in_total{route}",
-    "edge_connections{state}",
-    "edge_slow_clients_total{kind}",
-    "tls_handshake_failures_total",
-    "audit_records_total{kind}",
-    "service_restarts_total{component}",
-    "edge_worker_up{slot}",
-    "edge_worker_loop_lag_seconds{slot}",
-    "edge_generation",
-    "edge_config_last_reload_successful",
-    "edge_config_last_reload_success_timestamp_seconds",
-    "edge_ready",
-    "edge_build_info{version,python,mode}",
-]
 
 
 def run_child(work: Callable[[], None]) -> None:
@@ -73,18 +34,17 @@ def restarts(totals: Totals) -> float:
     return totals()["service_restarts_total", (("component", "worker"),)]
 
 
-def test_every_declared_metric_is_promised_with_exactly_its_labels() -> None:
-    promised = {name.partition("{")[0]: name for name in PROMISED}
-    for name, _, _, labels, _ in DECLARED:
-        shown = name + ("{" + ",".join(label for label, _ in labels) + "}" if labels else "")
-        assert promised[name] == shown
+def test_what_is_declared_is_what_the_contract_promises_and_what_is_listed_besides() -> None:
+    declared = [shown(name, [label for label, _ in labels]) for name, _, _, _, labels, _ in DECLARED]
+    assert set(declared) == CONTRACT | BESIDES
 
 
 def test_a_name_is_declared_once_with_a_sentence() -> None:
-    names = [declared.name for declared in DECLARED]
-    assert len(set(names)) == len(names)
+    found = [declared.name for declared in DECLARED]
+    assert len(set(found)) == len(found)
     for declared in DECLARED:
-        assert declared.help.endswith((".", ";")), declared.name
+        assert declared.help.endswith("."), declared.name
+        assert declared.use.endswith("."), declared.name
         assert (declared.kind == COUNTER) == declared.name.endswith("_total"), declared.name
         assert (declared.kind == HISTOGRAM) == bool(declared.buckets), declared.name
 

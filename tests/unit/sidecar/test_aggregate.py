@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from edge_server.cas.telemetry import teller
+from edge_server.config.schema import Config
 from edge_server.observe.metrics import ASSETS, DECLARED, metrics, name_process
 from edge_server.observe.tally import Tally
 from edge_server.shm.fill_index import FillIndex, Word
@@ -19,7 +20,7 @@ def scrape(
     metrics_dir: Path, scoreboard: Scoreboard, fill_index: FillIndex | None = None
 ) -> dict[str, dict[tuple[str, ...], float]]:
     """Sample name to label values (in the order of their names) to value."""
-    text, media_type = Exposition(str(metrics_dir), scoreboard, "offline", fill_index).render("")
+    text, media_type = Exposition(str(metrics_dir), scoreboard, Config(), fill_index).render("")
     assert media_type.startswith("text/plain; version=0.0.4")
     read: dict[str, dict[tuple[str, ...], float]] = {}
     for family in text_string_to_metric_families(text.decode()):
@@ -53,7 +54,7 @@ def test_counts_of_all_processes_are_summed(metrics_dir: Path, scoreboard: Score
 def test_no_sample_names_a_process_id(metrics_dir: Path, scoreboard: Scoreboard) -> None:
     count_in_child("0a", 1)
     show_zeros()
-    text, _ = Exposition(str(metrics_dir), scoreboard, "offline").render("")
+    text, _ = Exposition(str(metrics_dir), scoreboard, Config()).render("")
     assert b"pid=" not in text
 
 
@@ -126,7 +127,18 @@ def test_a_process_that_is_gone_leaves_no_gauge(metrics_dir: Path, scoreboard: S
 
 def test_a_missing_gate_is_a_zero(metrics_dir: Path, scoreboard: Scoreboard) -> None:
     scoreboard.missing_gates = Gate.NOT_DRAINING
-    assert scrape(metrics_dir, scoreboard)["edge_ready"] == {(): 0}
+    read = scrape(metrics_dir, scoreboard)
+    assert read["edge_ready"] == {(): 0}
+    assert {gate for (gate,), holds in read["edge_readiness_gate"].items() if not holds} == {"not_draining"}
+    assert len(read["edge_readiness_gate"]) == len(Gate.__members__)
+
+
+def test_the_limit_of_what_may_be_in_hand_is_that_of_the_configuration(
+    metrics_dir: Path, scoreboard: Scoreboard
+) -> None:
+    assert scrape(metrics_dir, scoreboard)["edge_inflight_limit"] == {
+        ("assets",): Config().ingress.max_inflight
+    }
 
 
 def test_rejections_start_from_a_zero_that_rate_can_see(metrics_dir: Path, scoreboard: Scoreboard) -> None:
@@ -165,7 +177,7 @@ def test_what_the_store_does_and_holds_is_told(metrics_dir: Path, scoreboard: Sc
 def test_every_declared_metric_is_exposed_with_its_help(metrics_dir: Path, scoreboard: Scoreboard) -> None:
     show_zeros()
     count_in_child("0a", 1)
-    text = Exposition(str(metrics_dir), scoreboard, "offline").render("")[0].decode()
+    text = Exposition(str(metrics_dir), scoreboard, Config()).render("")[0].decode()
     for declared in DECLARED:
         assert f"# HELP {declared.name} {declared.help}\n" in text
         assert f"# TYPE {declared.name} {declared.kind}\n" in text
@@ -191,6 +203,6 @@ def test_a_file_that_is_just_being_made_does_not_break_a_scrape(
 def test_the_scraper_chooses_the_format(
     metrics_dir: Path, scoreboard: Scoreboard, accept: str, begins: str
 ) -> None:
-    text, media_type = Exposition(str(metrics_dir), scoreboard, "offline").render(accept)
+    text, media_type = Exposition(str(metrics_dir), scoreboard, Config()).render(accept)
     assert media_type.startswith(begins)
     assert text.endswith(b"# EOF\n") == ("openmetrics" in accept)

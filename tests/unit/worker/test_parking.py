@@ -61,6 +61,7 @@ class World(SimpleNamespace):
     rows: Any
     now_s: float
     counted: Counted
+    joined: list[int]
 
     def asks(self) -> list[Ask]:
         found = []
@@ -93,10 +94,14 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     near.setblocking(False)
     far.setblocking(False)
-    made = World(guard=scripted, far=far, rows=rows, now_s=100.0, counted=Counted())
+    made = World(guard=scripted, far=far, rows=rows, now_s=100.0, counted=Counted(), joined=[])
     monkeypatch.setattr(parking, "guard", scripted)
     monkeypatch.setattr(parking, "monotonic", lambda: made.now_s)
-    monkeypatch.setattr(parking, "metrics", lambda: SimpleNamespace(edge_parks_total=made.counted))
+    told = SimpleNamespace(
+        edge_parks_total=made.counted,
+        edge_fill_coalesced_total=SimpleNamespace(inc=made.joined.append),
+    )
+    monkeypatch.setattr(parking, "metrics", lambda: told)
     rows[0].set(Field.FILLING_NS, 11)
     far.send(b"for a worker before this one")
     made.parking = Parking(near, rows)
@@ -126,6 +131,17 @@ def test_equal_wants_are_asked_for_once_and_others_by_themselves(world: World) -
     assert len(asks) == 2
     world.tell(Done(asks[0].ticket, Outcome.STORED))
     assert world.guard.resumed == [1, 2, 3]
+
+
+def test_requests_that_share_what_was_asked_are_counted_as_joined(world: World) -> None:
+    for want in (WANT, WANT, WANT._replace(key="b"), WANT):
+        world.park(want)
+    world.parking.sweep()
+    world.parking.sweep()
+    assert world.joined == [2]
+    world.park()
+    world.parking.sweep()
+    assert world.joined == [2, 1]
 
 
 def test_one_whose_budget_is_longer_asks_again(world: World) -> None:
