@@ -26,6 +26,12 @@ def quoted(path: Path) -> Iterator[str]:
         yield from block.splitlines()
 
 
+def anchors_of(path: Path) -> set[str]:
+    """Return what a link can name of a document, as the usual renderers make it of headings."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
 def names(path: Path, pattern: str) -> set[str]:
     return {found for text in quoted(path) for found in re.findall(pattern, text)}
 
@@ -50,6 +56,19 @@ def test_every_module_that_is_named_exists(document: Path) -> None:
 def test_every_test_that_is_named_exists(document: Path) -> None:
     named = names(document, r"(?:^|::)(test_\w+)$")
     assert {name for name in named if not re.search(rf"^def {name}\(", TESTS, re.MULTILINE)} == set()
+
+
+def test_every_alert_leads_to_a_section_of_the_manual() -> None:
+    wanted = re.findall(
+        r"RUNBOOK\.md#([\w-]+)", (ROOT / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8")
+    )
+    assert len(wanted) >= 3
+    assert set(wanted) <= anchors_of(ROOT / "docs/RUNBOOK.md")
+
+
+def test_every_section_that_is_linked_exists(document: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([\w./-]*\.md)?#([\w-]+)\)", document.read_text(encoding="utf-8")):
+        assert anchor in anchors_of(document.parent / target if target else document), (target, anchor)
 
 
 def test_every_command_that_is_named_exists(document: Path) -> None:
