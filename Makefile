@@ -8,10 +8,10 @@ BOOTSTRAP := VENV='$(VENV)' PYTHON='$(PYTHON)' deploy/bootstrap.sh
 PYENV_BINS := $(subst $() ,:,$(wildcard $(HOME)/.pyenv/versions/3.1[0-3].*/bin))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo drill test lint fuzz bench soak tox man clean
+.PHONY: help demo drill pages screenshots test lint fuzz bench soak tox man clean
 
 help: ## list the targets
-	@awk -F ': ## ' '/^[a-z]+: ## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ': ## ' '/^[a-z]+: ## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: ## build a small world, serve it, prove it (ONCE=1 stops after the proof, LIVE=1 fills from an origin)
 	@$(BOOTSTRAP) $(if $(filter-out 0,$(LIVE)),live,demo)
@@ -20,6 +20,13 @@ demo: ## build a small world, serve it, prove it (ONCE=1 stops after the proof, 
 drill: ## break the demo under load and judge what clients saw (SECONDS=60); the report is in drill-report
 	@$(BOOTSTRAP) demo
 	@$(BIN)/svc-edge drill --demo --seconds $(or $(SECONDS),60)
+
+pages: ## put MapLibre GL JS into the package, for the map preview (needs npm)
+	@web/build.sh
+
+screenshots: ## take the pictures of docs/images anew, in headless Chromium
+	@$(BOOTSTRAP) test
+	$(BIN)/python -m tests.browser.screenshots
 
 test: ## lint, types and every test
 	@$(BOOTSTRAP) test
@@ -56,5 +63,5 @@ tox: ## the whole matrix, on each Python that is installed
 	PATH="$(PYENV_BINS):$$PATH" $(BIN)/tox
 
 clean: ## remove what was built, .venv too
-	rm -rf $(VENV) .tox build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .tox build dist demo *.egg-info web/node_modules edge_server/sidecar/pages/vendor .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -24,8 +24,10 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         platforms+=' aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu qemu-aarch64:qemu-user'
         platforms+=' /usr/aarch64-linux-gnu/include/stdio.h:libc6-dev-arm64-cross'
     fi
+    # The status page and the map preview are looked at in a real browser.
+    platforms+=' chromium:chromium chromedriver:chromium-driver'
     # The image is built and run, the unit judged: 30 MB to fetch and 130 MB on the disk. The first build makes a base
-    # image and fetches about 150 MB of packages and wheels; all of it stays in ~/.cache/svc-edge (1.5 GB).
+    # image and fetches about 150 MB of packages and wheels; all of it stays in ~/.cache/svc-edge (1 to 2 GB).
     platforms+=' podman:podman buildah:buildah runc:runc mmdebstrap:mmdebstrap systemd-analyze:systemd'
     platforms+=' mandoc:mandoc'  # judges the manual page
 fi
@@ -200,6 +202,7 @@ fi
 mark_of() { { cat setup.py setup.cfg pyproject.toml edge_server/guard/*.[ch] deploy/bootstrap.sh; pwd; base_of "$venv/bin/python"; echo "$1"; } |
     sha256sum | cut -d' ' -f1; }
 mark=$venv/.svc-edge
+case $purpose in demo|live|test) web/build.sh --optional ;; esac
 for done_extras in "$extras" '[test,dev]'; do
     if [ "$(cat "$mark" 2>/dev/null)" = "$(mark_of "$done_extras")" ]; then exit 0; fi
 done

@@ -8,6 +8,7 @@ look. The server ends when this command does.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -110,11 +111,12 @@ def _serve(console: Console, folder: str, once: bool, what: Sequence[str], proof
         console.print(f"ready {(time.monotonic() - started) * 1000:.0f} ms after the start")
         checked = list(proof(*planes))
         _print_proof(console, checked)
-        for plane in planes:
-            plane.close()
         with contextlib.suppress(KeyboardInterrupt):
             if not once:
-                _print_urls(console, planes)
+                _print_urls(console, *planes)
+            for plane in planes:
+                plane.close()
+            if not once:
                 server.wait()
     if server.returncode != 0:
         raise DemoError(f"the server ended with {server.returncode} instead of 0; see {folder}/server.log")
@@ -131,12 +133,15 @@ def _print_proof(console: Console, checked: list[Checked]) -> None:
     console.print(table)
 
 
-def _print_urls(console: Console, planes: tuple[Plane, Plane]) -> None:
-    assets_url, admin_url = planes[0].url, planes[1].url
+def _print_urls(console: Console, assets_plane: Plane, admin: Plane) -> None:
     table = Table.grid(padding=(0, 2))
-    table.add_row("a map to look at", f"{assets_url}/edge/assets/index.html")
-    table.add_row("TileJSON for a map client", f"{assets_url}/edge/assets/world.json")
-    table.add_row("the archive, in ranges", f"{assets_url}/edge/assets/world.pmtiles")
-    table.add_row("status and metrics", f"{admin_url}/api/status   {admin_url}/metrics")
+    if json.loads(admin.get("/api/packs").body):
+        assets_url = f"{assets_plane.url}/edge/assets"
+        table.add_row("a map to look at", f"{assets_url}/index.html")
+        table.add_row("TileJSON for a map client", f"{assets_url}/world.json")
+        table.add_row("the archive, in ranges", f"{assets_url}/world.pmtiles")
+        table.add_row("the pack on a map", f"{admin.url}/preview/world")
+    table.add_row("what it does, live", f"{admin.url}/")
+    table.add_row("the same for programs", f"{admin.url}/api/status   {admin.url}/metrics")
     console.print(table)
     console.print("serving until Ctrl-C")

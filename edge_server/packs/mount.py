@@ -69,6 +69,7 @@ def mount(
     _check_paths(packs)
     for pack, mode in mounted:
         verify_pack(pack, mode, threads=threads, sample=sample, on_event=on_event)
+        pack.verified = mode
     return packs
 
 

@@ -74,7 +74,10 @@ class TileSet:
 
 @dataclass(slots=True)
 class Pack:
-    """A mounted pack. `name` is its prefix or base name, `kind` a word for logs and status."""
+    """A mounted pack. `name` is its prefix or base name, `kind` a word for logs and status.
+
+    `verified` is the mode in which it has been verified; empty before that.
+    """
 
     name: str
     kind: str  # "directory" or "pmtiles"
@@ -82,6 +85,7 @@ class Pack:
     files: list[SourceFile] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     tilesets: list[TileSet] = field(default_factory=list)
+    verified: str = ""
 
 
 class PackSpec(NamedTuple):

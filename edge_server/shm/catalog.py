@@ -50,7 +50,7 @@ _ALIGN_BYTES = 64
 
 
 class PackSummary(NamedTuple):
-    """What status pages tell of a pack; `bytes` is what its files measure."""
+    """What status pages tell of a pack; `bytes` is what its files measure, `verified` how they were."""
 
     name: str
     kind: str
@@ -59,6 +59,7 @@ class PackSummary(NamedTuple):
     bytes: int
     min_zoom: int | None
     max_zoom: int | None
+    verified: str
 
 
 class CatalogEntry(NamedTuple):
@@ -474,6 +475,7 @@ def _summary(pack: Pack) -> PackSummary:
         bytes=sum(file.size for file in pack.files),
         min_zoom=min((each.min_zoom for each in tiles), default=None),
         max_zoom=max((each.max_zoom for each in tiles), default=None),
+        verified=pack.verified,
     )
 
 

@@ -3,13 +3,12 @@
 Process      the sidecar's main thread; a Falcon app.
 Writes       DRAIN_REQUEST and ASKED_NS in the sidecar's own row, which the supervisor acts on.
 
-Every answer has Content-Length and Date, is not stored by caches, and carries a correlation
-id; every refusal is a problem document of ``http/reasons.py``.
+Every answer has Content-Length and Date and carries a correlation id; none is stored by caches, but for
+files of the pages, which are asked for again; every refusal is a problem document of ``http/reasons.py``.
 """
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 import traceback
@@ -25,15 +24,21 @@ from edge_server.http.reasons import REASONS, STATUS_LINES, problem
 from edge_server.observe.logs import log
 from edge_server.observe.readiness import report
 from edge_server.shm.scoreboard import Field, Row, Scoreboard
-from edge_server.sidecar import status_page
 from edge_server.sidecar.aggregate import Exposition
 from edge_server.sidecar.authorization import FORWARDING_FIELDS, Authorization, Sender
+from edge_server.sidecar.page_files import PageFiles
+from edge_server.sidecar.page_routes import add_page_routes
+from edge_server.sidecar.reading import Reading, as_json
 from edge_server.sidecar.reloading import Reloading
 from edge_server.sidecar.status import Status, StatusReader
 from edge_server.sidecar.stored import Stored
+from edge_server.sidecar.tiles import Tiles
 
 CONFIRM_S = 1.0  # how long an answer waits for the supervisor to act
 _POLL_S = 0.01
+
+# RFC 9110 section 8.6: a 204 has no Content-Length, a 304 none that is not the representation's.
+_WITHOUT_LENGTH = (STATUS_LINES[204], STATUS_LINES[304])
 
 WsgiApp = Callable[..., Any]
 
@@ -68,6 +73,8 @@ class Plane(NamedTuple):
     scoreboard: Scoreboard
     exposition: Exposition
     status: StatusReader
+    tiles: Tiles
+    page_files: PageFiles
     packs: list[Status]
     drain: Drain
     reloading: Reloading
@@ -79,12 +86,12 @@ def make_app(plane: Plane) -> WsgiApp:
     """Return the WSGI app of the admin plane."""
     app = falcon.App(middleware=[_Common()])
     app.req_options.auto_parse_qs_csv = False  # a path may have a comma
-    app.add_route("/", _Reading(lambda req, resp: _page(plane, resp)))
-    app.add_route("/metrics", _Reading(lambda req, resp: _metrics(plane, req, resp)))
-    app.add_route("/healthz", _Reading(lambda req, resp: _health(resp)))
-    app.add_route("/readyz", _Reading(lambda req, resp: _readiness(plane, resp)))
-    app.add_route("/api/status", _Reading(lambda req, resp: _as_json(resp, plane.status.read())))
-    app.add_route("/api/packs", _Reading(lambda req, resp: _as_json(resp, plane.packs)))
+    add_page_routes(app, plane.status, plane.tiles, plane.page_files)
+    app.add_route("/metrics", Reading(lambda req, resp: _metrics(plane, req, resp)))
+    app.add_route("/healthz", Reading(lambda req, resp: _health(resp)))
+    app.add_route("/readyz", Reading(lambda req, resp: _readiness(plane, resp)))
+    app.add_route("/api/status", Reading(lambda req, resp: _status(plane, req, resp)))
+    app.add_route("/api/packs", Reading(lambda req, resp: as_json(resp, plane.packs)))
     app.add_route("/api/drain", _Draining(plane, is_wanted=True))
     app.add_route("/api/undrain", _Draining(plane, is_wanted=False))
     app.add_route("/api/reload", _Reload(plane))
@@ -109,26 +116,14 @@ class _Common:
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, resource: object, req_succeeded: bool
     ) -> None:
-        for name, value in (NO_STORE, *SECURITY_FIELDS):
+        if resp.get_header("Cache-Control") is None:
+            resp.set_header(*NO_STORE)
+        for name, value in SECURITY_FIELDS:
             resp.set_header(name, value)
         resp.set_header("Date", self._clock.now())
         resp.set_header("X-Corr-ID", req.context.corr_id)
-        resp.content_length = len(resp.data or b"")
-
-
-class _Reading:
-    """A resource that is read with GET and HEAD."""
-
-    def __init__(self, answer: Callable[[falcon.Request, falcon.Response], None]) -> None:
-        self._answer = answer
-
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        self._answer(req, resp)
-
-    on_head = on_get
-
-    def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
-        raise MethodNotAllowed(req.method, (("Allow", "GET, HEAD"),))
+        if resp.status not in _WITHOUT_LENGTH:
+            resp.content_length = len(resp.data or b"")
 
 
 class _Draining:
@@ -151,7 +146,7 @@ class _Draining:
             peer_addr=req.remote_addr,
         )
         resp.status = STATUS_LINES[200 if is_done else 202]
-        _as_json(resp, {"draining": self._plane.scoreboard.is_operator_drain, "wanted": self._is_wanted})
+        as_json(resp, {"draining": self._plane.scoreboard.is_operator_drain, "wanted": self._is_wanted})
 
     def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
         raise MethodNotAllowed(req.method, (("Allow", "POST"),))
@@ -175,7 +170,7 @@ class _Reload:
             peer_addr=req.remote_addr,
         )
         resp.status = STATUS_LINES[202]
-        _as_json(resp, {"after": after})
+        as_json(resp, {"after": after})
 
     def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
         raise MethodNotAllowed(req.method, (("Allow", "POST"),))
@@ -194,7 +189,7 @@ class _Warm:
             resp.data = b""  # parked: what is answered now is never sent
             return
         log("live_fill", reason="warmed", paths=len(results), corr_id=req.context.corr_id)
-        _as_json(resp, {"results": results})
+        as_json(resp, {"results": results})
 
     def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
         raise MethodNotAllowed(req.method, (("Allow", "POST"),))
@@ -213,7 +208,7 @@ class _Purge:
             raise BadRequest("give a path or a prefix")
         purged = _stored(self._plane).purge(paths, prefixes)
         log("live_fill", reason="purged", purged=purged, corr_id=req.context.corr_id)
-        _as_json(resp, {"purged": purged})
+        as_json(resp, {"purged": purged})
 
     def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
         raise MethodNotAllowed(req.method, (("Allow", "POST"),))
@@ -231,14 +226,14 @@ def _sender(req: falcon.Request) -> Sender:
         authorization=req.get_header("Authorization"),
         host=req.get_header("Host"),
         origin=req.get_header("Origin"),
+        fetch_site=req.get_header("Sec-Fetch-Site"),
         is_forwarded=any(req.get_header(name) is not None for name in FORWARDING_FIELDS),
     )
 
 
-def _page(plane: Plane, resp: falcon.Response) -> None:
-    resp.content_type = status_page.MEDIA_TYPE
-    resp.set_header("Content-Security-Policy", status_page.CONTENT_SECURITY_POLICY)
-    resp.data = status_page.render(plane.status.read())
+def _status(plane: Plane, req: falcon.Request, resp: falcon.Response) -> None:
+    """``?history=N`` adds the points of the history after number N."""
+    as_json(resp, plane.status.read(req.get_param_as_int("history", min_value=0)))
 
 
 def _metrics(plane: Plane, req: falcon.Request, resp: falcon.Response) -> None:
@@ -256,11 +251,6 @@ def _readiness(plane: Plane, resp: falcon.Response) -> None:
     for name, value in told.headers:
         resp.set_header(name, value)
     resp.data = told.body
-
-
-def _as_json(resp: falcon.Response, value: object) -> None:
-    resp.content_type = "application/json"
-    resp.data = json.dumps(value).encode("ascii") + b"\n"
 
 
 def _nothing_there(req: falcon.Request, resp: falcon.Response, **params: object) -> None:

@@ -32,6 +32,7 @@ class Sender(NamedTuple):
     host: str | None
     origin: str | None
     is_forwarded: bool
+    fetch_site: str | None = None
 
 
 class Authorization:
@@ -71,6 +72,9 @@ class Authorization:
             raise NotAllowed("not a loopback peer; set admin.token_file to allow others")
         if sender.origin is not None and sender.origin != f"http://{sender.host}":
             raise NotAllowed("sent by a web page of another origin")
+        # Fetch Metadata section 2.4: what a browser says of whoever made it ask; `none` is the person.
+        if sender.fetch_site not in (None, "same-origin", "none"):
+            raise NotAllowed("sent by a browser for another site")
         if not _names_this_machine(sender.host):
             raise NotAllowed("the Host field does not name this machine")
 

@@ -35,10 +35,13 @@ from edge_server.sidecar.fill_results import Results
 from edge_server.sidecar.fill_telemetry import Telemetry, hosts_shown
 from edge_server.sidecar.filling import Filling
 from edge_server.sidecar.hashing import Hashing
+from edge_server.sidecar.page_files import PageFiles
 from edge_server.sidecar.reloading import Reloading
 from edge_server.sidecar.sinks import opener
 from edge_server.sidecar.status import StatusReader, packs
 from edge_server.sidecar.stored import Stored
+from edge_server.sidecar.tiles import Tiles
+from edge_server.sidecar.traffic import Traffic
 
 PATIENCE_S = 1.0  # how long an idle connection is borne once a successor is there
 
@@ -49,15 +52,15 @@ def run(brief: Brief) -> int:
     row = brief.scoreboard.row(brief.row)
     hashing = Hashing(brief.catalog)
     filling, stored = _filling(brief, row)
-    tick = Tick(row, hashing, filling, lambda: _drain(brief), brief.config.workers.drain_timeout)
+    traffic = Traffic(brief.metrics_dir, brief.scoreboard)
+    tick = Tick(row, hashing, filling, traffic, lambda: _drain(brief), brief.config.workers.drain_timeout)
     tick.heed_signals()
     hashing.start()
     if filling is not None:
         filling.start()
     row.set(Field.STATE, WorkerState.SERVING)
-    guard.serve(
-        brief.listener, make_app(_plane(brief, row, hashing, stored)), limits_of(brief.config.ingress), tick
-    )
+    app = make_app(_plane(brief, row, hashing, traffic, stored))
+    guard.serve(brief.listener, app, limits_of(brief.config.ingress), tick)
     return 1  # bjoern's loop only ends with the process
 
 
@@ -94,11 +97,13 @@ def _fill_index(brief: Brief) -> FillIndex | None:
     return None if brief.fills is None else brief.fills.index
 
 
-def _plane(brief: Brief, row: Row, hashing: Hashing, stored: Stored | None = None) -> Plane:
+def _plane(brief: Brief, row: Row, hashing: Hashing, traffic: Traffic, stored: Stored | None = None) -> Plane:
     return Plane(
         scoreboard=brief.scoreboard,
         exposition=Exposition(brief.metrics_dir, brief.scoreboard, brief.config, _fill_index(brief)),
-        status=StatusReader(brief, hashing),
+        status=StatusReader(brief, hashing, traffic),
+        tiles=Tiles(brief.catalog, brief.config),
+        page_files=PageFiles(),
         packs=packs(brief.catalog),
         drain=admin.Drain(brief.scoreboard, row),
         reloading=Reloading(brief.scoreboard.reloads, row),
@@ -116,6 +121,7 @@ class Tick:
         row: its own.
         hashing: stopped with the process.
         filling: lets go of the store before the process ends; None in offline mode.
+        traffic: takes its samples.
         begin_drain: makes the drain when SIGTERM has come.
         drain_timeout_s: how long answers may take to be sent after it.
     """
@@ -125,12 +131,14 @@ class Tick:
         row: Row,
         hashing: Hashing,
         filling: Filling | None,
+        traffic: Traffic,
         begin_drain: Callable[[], Drain],
         drain_timeout_s: float,
     ) -> None:
         self._row = row
         self._hashing = hashing
         self._filling = filling
+        self._traffic = traffic
         self._drain_timeout_s = drain_timeout_s
         self._begin_drain = begin_drain
         self._drain: Drain | None = None
@@ -149,6 +157,7 @@ class Tick:
         words[Field.REQUESTS] = counters["requests"]
         words[Field.BYTES_OUT] = counters["bytes_out"]
         words[Field.BEAT_NS] = time.monotonic_ns()
+        self._traffic.tick()
         logs.flush()
         if self._deadline is not None:
             self._step_drain(self._deadline)

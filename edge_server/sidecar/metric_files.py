@@ -20,6 +20,7 @@ import mmap
 import os
 import struct
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from prometheus_client.core import Metric
@@ -46,6 +47,7 @@ class MetricFiles(Collector):
         self._files: dict[str, _File] = {}
         self._numbers: dict[tuple[str, bytes], int] = {}  # kind and key -> place in the sums
         self._families: list[_Family] = []
+        self._shown = 0  # how many keys the families have
 
     def collect(self) -> Iterable[Metric]:
         """Return one family for each metric that any process has.
@@ -53,16 +55,31 @@ class MetricFiles(Collector):
         Raises:
             ResourceError: a file is not one of this format.
         """
-        known = len(self._numbers)
+        sums = self.read()
+        if len(self._numbers) != self._shown:
+            self._families = _families(self._numbers)
+            self._shown = len(self._numbers)
+        return [family.metric(sums) for family in self._families]
+
+    def read(self) -> list[float]:
+        """Return the sum of each series, buckets without those below, in the order of `keys`.
+
+        Raises:
+            ResourceError: a file is not one of this format.
+        """
         self._find_files()
         for file in self._files.values():
             file.find_entries(self._numbers)
-        if len(self._numbers) != known:
-            self._families = _families(self._numbers)
         sums = [0.0] * len(self._numbers)
         for file in self._files.values():
             file.add_to(sums)
-        return [family.metric(sums) for family in self._families]
+        return sums
+
+    def keys(self, known: int) -> Iterator[tuple[str, dict[str, str]]]:
+        """Yield sample and labels of the series that were found after the first `known` ones."""
+        for _, key in islice(self._numbers, known, None):
+            _, sample, labels, _ = json.loads(key)
+            yield sample, labels
 
     def _find_files(self) -> None:
         names = (name for name in os.listdir(self._folder) if name.endswith(".db"))

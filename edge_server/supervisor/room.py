@@ -1,9 +1,9 @@
 """Room at /dev/shm: whether it has what an instance will need beside what is reserved already.
 
 Whoever writes to a page that a full tmpfs does not have is killed by SIGBUS. Segments reserve theirs when
-they are made (shm/segment.py); files of metrics and the memory tier of filled objects grow as they are used.
-So it is an error at the start and not an accident of a busy hour. The supervisor asks before it reads
-packs, and again when the catalog has its part; `svc-edge doctor` asks too. Reads only.
+they are made (shm/segment.py); files of metrics and the memory tier of filled objects grow as they are
+written to. So it is an error at the start and not an accident of a busy hour. The supervisor asks before it
+reads packs, and again when the catalog has its part; `svc-edge doctor` asks too. Reads only.
 """
 
 from __future__ import annotations

@@ -227,8 +227,18 @@ def test_a_token_file_decides_who_may_drain(serve: Serve, world: World, tmp_path
         {"Host": "evil.example"},
         {"X-Forwarded-For": "203.0.113.7"},
         {"Forwarded": "for=203.0.113.7"},
+        {"Sec-Fetch-Site": "cross-site"},
     ],
-    ids=["a page elsewhere", "a sandboxed page", "a name that was rebound", "a proxy", "a proxy by RFC 7239"],
+    ids=[
+        *(
+            "a page elsewhere",
+            "a sandboxed page",
+            "a name that was rebound",
+            "a proxy",
+            "a proxy by RFC 7239",
+        ),
+        "a browser for another site",
+    ],
 )
 def test_without_a_token_only_this_machine_may_drain(server: Server, fields: dict[str, str]) -> None:
     assert refusal(server, fields).status == 403

@@ -51,12 +51,9 @@ def test_every_data_file_in_the_package_is_shipped() -> None:
     shipped = settings()["options.package_data"]
     for path in (ROOT / "edge_server").rglob("*"):
         if path.is_file() and path.suffix not in {".py", ".pyc", ".c", ".h", ".so"}:
-            folder = ".".join(path.relative_to(ROOT).parts[:-1])
-            package, rest = next(
-                (package, path.relative_to(ROOT / package.replace(".", "/")))
-                for package in (folder, folder.rpartition(".")[0])
-                if package in shipped
-            )
+            folders = [folder.relative_to(ROOT) for folder in path.parents if folder.is_relative_to(ROOT)]
+            package = next(name for name in (".".join(folder.parts) for folder in folders) if name in shipped)
+            rest = path.relative_to(ROOT / package.replace(".", "/"))
             assert any(rest.match(pattern) for pattern in shipped[package].split()), path
 
 

@@ -50,7 +50,7 @@ def scoreboard() -> Iterator[Scoreboard]:
 def catalog() -> Iterator[Catalog]:
     """One small pack, whose files nobody reads."""
     entry = Entry("a.txt", NO_FILE, 0, 5, "text/plain", inline=b"hello")
-    pack = Pack(name="site", kind="directory", path="/secret/place/site", entries=[entry])
+    pack = Pack("site", "directory", "/secret/place/site", entries=[entry], verified="full")
     built = Catalog.build([pack], generation=7, name=f"test-sidecar-catalog-{os.getpid()}")
     yield built
     built.unlink()

@@ -13,10 +13,11 @@ from edge_server.observe import logs, readiness
 from edge_server.roles import Brief
 from edge_server.shm.reload_record import Result
 from edge_server.shm.scoreboard import Field, Gate, Scoreboard
-from edge_server.sidecar import admin, main
+from edge_server.sidecar import admin, main, status_page
 from edge_server.sidecar import status as status_module
 from edge_server.sidecar.admin import make_app
 from edge_server.sidecar.hashing import Hashing
+from edge_server.sidecar.traffic import Traffic
 
 READ = ["/", "/metrics", "/healthz", "/readyz", "/api/status", "/api/packs"]
 POSTED = ["/api/drain", "/api/undrain", "/api/reload"]
@@ -35,7 +36,8 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
 @pytest.fixture
 def client(brief: Brief) -> testing.TestClient:
     row = brief.scoreboard.row(brief.row)
-    app = make_app(main._plane(brief, row, Hashing(brief.catalog)))
+    traffic = Traffic(brief.metrics_dir, brief.scoreboard)
+    app = make_app(main._plane(brief, row, Hashing(brief.catalog), traffic))
     return testing.TestClient(app, headers={"Host": "127.0.0.1:9909"})
 
 
@@ -123,7 +125,7 @@ def test_a_defect_is_a_500_that_tells_nothing_and_is_logged(
     def fail(*args: object) -> None:
         raise RuntimeError("inner details")
 
-    monkeypatch.setattr(admin.status_page, "render", fail)
+    monkeypatch.setattr(status_page, "render", fail)
     answer = client.simulate_get("/")
     assert (answer.status_code, answer.headers["X-Reason"]) == (500, "internal")
     assert "inner details" not in answer.text
@@ -177,6 +179,9 @@ def test_packs_are_told_with_their_sizes(client: testing.TestClient) -> None:
             "bytes": 0,
             "min_zoom": None,
             "max_zoom": None,
+            "verified": "full",
+            "tilejson": None,
+            "preview": None,
         }
     ]
 

@@ -17,6 +17,8 @@ LOCAL = Sender("127.0.0.1", None, "127.0.0.1:9909", None, is_forwarded=False)
         pytest.param(LOCAL._replace(host="localhost:9909"), False, id="localhost by name"),
         pytest.param(LOCAL._replace(host="LOCALHOST"), False, id="localhost in capitals"),
         pytest.param(LOCAL._replace(origin="http://127.0.0.1:9909"), False, id="the status page itself"),
+        pytest.param(LOCAL._replace(fetch_site="same-origin"), False, id="a page of this origin"),
+        pytest.param(LOCAL._replace(fetch_site="none"), False, id="a person at a browser"),
         pytest.param(LOCAL._replace(peer="0.0.0.0", host="[::1]:9909"), True, id="IPv6 loopback socket"),
     ],
 )
@@ -33,6 +35,8 @@ def test_programs_on_this_machine_may_act_without_a_token(sender: Sender, is_loo
         pytest.param(LOCAL._replace(is_forwarded=True), id="through a proxy"),
         pytest.param(LOCAL._replace(origin="https://evil.example"), id="a page elsewhere"),
         pytest.param(LOCAL._replace(origin="null"), id="a sandboxed page"),
+        pytest.param(LOCAL._replace(fetch_site="cross-site"), id="a browser for another site"),
+        pytest.param(LOCAL._replace(fetch_site="same-site"), id="a browser for another port"),
         pytest.param(
             LOCAL._replace(host="evil.example:9909", origin="http://evil.example:9909"), id="a rebound name"
         ),

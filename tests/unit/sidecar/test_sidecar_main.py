@@ -13,6 +13,7 @@ from edge_server.roles import Brief
 from edge_server.shm.scoreboard import Field, Row, WorkerState
 from edge_server.sidecar.hashing import Hashing
 from edge_server.sidecar.main import PATIENCE_S, Tick
+from edge_server.sidecar.traffic import Traffic
 
 STATES = ("fresh", "head", "body", "busy", "parked", "idle", "linger")
 
@@ -45,7 +46,8 @@ def tick(row: Row, brief: Brief, busy: list[int], monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os, "_exit", end)
     monkeypatch.setattr(logs, "flush", lambda: None)
     drain = partial(Drain, brief.listener, lambda: False, PATIENCE_S)
-    return Tick(row, Hashing(brief.catalog), None, drain, drain_timeout_s=60)
+    traffic = Traffic(brief.metrics_dir, brief.scoreboard)
+    return Tick(row, Hashing(brief.catalog), None, traffic, drain, drain_timeout_s=60)
 
 
 def test_a_tick_beats_and_shows_what_is_in_flight(tick: Tick, row: Row, busy: list[int]) -> None:
