@@ -1,15 +1,16 @@
 """What an instance tells Prometheus, parsed, and what two scrapes say about the time between them.
 
 Process      any that looks at an instance from outside: commands and tests. Reads text, owns nothing.
-Specification: Prometheus's text format; rates and quantiles as PromQL's ``increase`` (without its
-             extrapolation) and ``histogram_quantile`` have them.
+Specification: Prometheus's text format; increases as PromQL's ``increase`` has them, without its
+             extrapolation.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
+
+from edge_server.observe.quantiles import quantile
 
 Sample = tuple[str, frozenset[tuple[str, str]]]  # name, labels
 Samples = dict[Sample, float]
@@ -104,19 +105,13 @@ class Interval(NamedTuple):
             share: ``0 < share <= 1``; 0.95 is the 95th percentile.
             name: of the histogram, without ``_bucket``.
 
-        Interpolated within its bucket; beyond the last bound that bound is returned.
+        Estimated as `observe/quantiles.py` does.
         """
-        buckets = sorted((float(le), n) for le, n in self._buckets(name, labels).items())
-        if not buckets or not buckets[-1][1]:
-            return None
-        rank, lower, below = share * buckets[-1][1], 0.0, 0.0
-        for bound, count in buckets:
-            if count >= rank:
-                return (
-                    lower if math.isinf(bound) else lower + (bound - lower) * (rank - below) / (count - below)
-                )
-            lower, below = bound, count
-        return lower
+        cumulative = sorted((float(le), count) for le, count in self._buckets(name, labels).items())
+        bounds = [bound for bound, _ in cumulative[:-1]]
+        below = [0.0, *(count for _, count in cumulative)]
+        counts = [count - before for before, (_, count) in zip(below, cumulative, strict=False)]
+        return quantile(share, bounds, counts) if bounds else None
 
     def _buckets(self, name: str, labels: Mapping[str, str]) -> dict[str, float]:
         """Cumulative counts by bound; a bucket that did not grow counts with 0."""
