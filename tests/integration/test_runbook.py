@@ -56,6 +56,7 @@ EXPECTED = (
     ("check --config configs/svc-edge.toml", "ok: 2 packs"),
     ("{ready, degraded, missing", '"missing":[]'),
     ("svc-edge top --once", "serving"),
+    ("svc-edge top --once", "200 text/html"),
     ("| jq -c .missing", "[]"),
     ("/no/such/thing", "X-Reason: not_found"),
     ("/no/such/thing", "\n416\n"),
