@@ -36,7 +36,7 @@ case $purpose in
     demo)  extras='' tools='' ;;
     live)  extras='[demo]' tools='' ;;
     bench) extras='' tools='nginx:nginx-light wrk:wrk' ;;
-    test)  extras='[test,dev]' tools="curl:curl jq:jq nginx:nginx-light slowhttptest:slowhttptest strace:strace $platforms" ;;
+    test)  extras='[test,dev]' tools="curl:curl jq:jq logrotate:logrotate nginx:nginx-light slowhttptest:slowhttptest strace:strace $platforms" ;;
     fuzz)  extras='[test,dev]' tools='' ;;
     *) echo "usage: $0 demo|live|test|fuzz|bench" >&2; exit 2 ;;
 esac

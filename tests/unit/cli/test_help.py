@@ -42,14 +42,13 @@ def arguments(line: str) -> list[str]:
     """Return the words that the shell gives the one command of ours in a line."""
     lexer = shlex.shlex(_SUBSTITUTION.sub("1", line), posix=True, punctuation_chars="|&;<>")
     lexer.whitespace_split = True
-    words = list(lexer)
-    while _ASSIGNMENT.match(words[0]):
-        words.pop(0)
-    start = words.index(NAME) + 1
-    stop = next(
-        (place for place, word in enumerate(words) if place > start and word in _OPERATORS), len(words)
-    )
-    return words[start:stop]
+    parts: list[list[str]] = [[]]
+    for word in lexer:
+        if word in _OPERATORS:
+            parts.append([])
+        elif parts[-1] or not _ASSIGNMENT.match(word):
+            parts[-1].append(word)
+    return next(part[1:] for part in parts if part[:1] == [NAME])
 
 
 def resolve(line: list[str]) -> click.Context:
