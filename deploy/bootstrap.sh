@@ -29,6 +29,7 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     # The image is built and run, the unit judged: 30 MB to fetch and 130 MB on the disk. The first build makes a base
     # image and fetches about 150 MB of packages and wheels; all of it stays in ~/.cache/svc-edge (1 to 2 GB).
     platforms+=' podman:podman buildah:buildah runc:runc mmdebstrap:mmdebstrap systemd-analyze:systemd'
+    platforms+=' mandoc:mandoc'  # judges the manual page
 fi
 
 case $purpose in
