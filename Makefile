@@ -8,7 +8,7 @@ BOOTSTRAP := VENV='$(VENV)' PYTHON='$(PYTHON)' deploy/bootstrap.sh
 PYENV_BINS := $(subst $() ,:,$(wildcard $(HOME)/.pyenv/versions/3.1[0-3].*/bin))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo drill pages screenshots test lint fuzz bench soak tox clean
+.PHONY: help demo drill pages screenshots test lint fuzz bench soak tox man clean
 
 help: ## list the targets
 	@awk -F ': ## ' '/^[a-z]+: ## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,11 @@ bench: ## compare with nginx on this machine
 soak: ## a long mixed load (MINUTES=30) that fails if memory, descriptors or threads grow
 	@$(BOOTSTRAP) test
 	$(BIN)/python -m tests.perf.soak --minutes $(or $(MINUTES),30)
+
+man: ## the manual page, in build/man/man1
+	@$(BOOTSTRAP) demo
+	@mkdir -p build/man/man1
+	$(BIN)/svc-edge man > build/man/man1/svc-edge.1
 
 tox: ## the whole matrix, on each Python that is installed
 	@$(BOOTSTRAP) test

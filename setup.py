@@ -4,7 +4,7 @@ from setuptools import Extension, setup
 
 SOURCES = (
     *("module", "file_object", "hooks", "accepting", "connections", "receiving", "framing", "sending"),
-    *("sweeping", "files", "warm", "pressing", "repeating", "repeating_methods"),
+    *("sweeping", "files", "warm", "cold", "pressing", "repeating", "repeating_methods"),
 )
 HEADERS = ("guard", "framing", "files", "file_object", "methods")
 

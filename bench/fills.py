@@ -23,7 +23,7 @@ from bench.cases import Expected, Request
 from bench.client import Connection
 from bench.edge import live_edge
 from bench.nginx import nginx_cache, nginx_origin
-from bench.process import Server, cpu_ns
+from bench.process import Server, cpu_ns, waited_ns
 
 SIZE, SECONDS = 16 << 10, 3
 OBJECTS, KEYS = 10_000, 60_000  # keys beyond the objects name the same ones again
@@ -119,6 +119,20 @@ def paced(port: int, miss: Callable[[int], str] | None) -> list[float]:
     return sorted(took)
 
 
+def pace(edge: Server) -> None:
+    """Print how long hits take, and how long workers were ready meanwhile and had no CPU."""
+    print("\n| hits at a steady pace | hits | p50 ms | p99 ms | workers kept off their CPUs, ms a s |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    for name, miss in (
+        ("without misses", None),
+        (f"one request in {SLOW_SHARE} waits for 200 ms", lambda number: f"{_ROOT}/slow/{number}"),
+    ):
+        before = waited_ns(edge.workers())
+        took = paced(edge.port, miss)
+        waited_ms = (waited_ns(edge.workers()) - before) / 1e6
+        print(f"| {name} | {percentiles(took)} | {waited_ms / PACED_S:.0f} |")
+
+
 def percentiles(took: list[float]) -> str:
     """Return p50 and p99 of sorted times, ms, as cells of a row."""
     return f"{len(took):,} | {took[len(took) // 2]:.2f} | {took[len(took) * 99 // 100]:.2f}"
@@ -151,10 +165,7 @@ def measure(folder: Path, slow_port: int) -> None:
             hits = unique[:REPEATED]
             print("| filled objects | {:,.0f} | {:.1f} |".format(*rate(edge, folder, hits, edge.workers())))
             print("| pack entries | {:,.0f} | {:.1f} |".format(*rate(edge, folder, packed, edge.workers())))
-            print("\n| hits at a steady pace | hits | p50 ms | p99 ms |\n| --- | ---: | ---: | ---: |")
-            print(f"| without misses | {percentiles(paced(edge.port, None))} |")
-            busy = paced(edge.port, lambda number: f"{_ROOT}/slow/{number}")
-            print(f"| one request in {SLOW_SHARE} waits for 200 ms | {percentiles(busy)} |")
+            pace(edge)
 
 
 def main() -> None:

@@ -138,8 +138,17 @@ class Server:
 
 def cpu_ns(pids: Sequence[int]) -> int:
     """Return the nanoseconds that all threads of these processes have spent on a CPU."""
+    return _schedstat(pids, 0)
+
+
+def waited_ns(pids: Sequence[int]) -> int:
+    """Return the nanoseconds that these threads were ready to run and others had the CPU."""
+    return _schedstat(pids, 1)
+
+
+def _schedstat(pids: Sequence[int], column: int) -> int:
     tasks = (task for pid in pids for task in Path(f"/proc/{pid}/task").iterdir())
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
+    return sum(int((task / "schedstat").read_text().split()[column]) for task in tasks)
 
 
 def memory(pid: int) -> Memory:

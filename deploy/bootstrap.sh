@@ -19,7 +19,7 @@ export PATH="$PATH:/usr/sbin:/sbin" PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT
 # packages' names.
 platforms=''
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    platforms='musl-gcc:musl-tools promtool:prometheus'
+    platforms='musl-gcc:musl-tools promtool:prometheus losetup:mount mkfs.ext4:e2fsprogs'
     if [ "$(uname -m)" = x86_64 ]; then
         platforms+=' aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu qemu-aarch64:qemu-user'
         platforms+=' /usr/aarch64-linux-gnu/include/stdio.h:libc6-dev-arm64-cross'
@@ -29,6 +29,7 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     # The image is built and run, the unit judged: 30 MB to fetch and 130 MB on the disk. The first build makes a base
     # image and fetches about 150 MB of packages and wheels; all of it stays in ~/.cache/svc-edge (1 to 2 GB).
     platforms+=' podman:podman buildah:buildah runc:runc mmdebstrap:mmdebstrap systemd-analyze:systemd'
+    platforms+=' mandoc:mandoc'  # judges the manual page
 fi
 
 case $purpose in

@@ -71,6 +71,37 @@ class Miss(EdgeError):
         self.rounds = rounds
 
 
+class Cold(EdgeError):
+    """Bytes of an answer are in no memory, and reading them would wait for a disk.
+
+    Args:
+        descriptor: of the file; open as long as its owner has it.
+        offset, length: what is wanted now.
+        more: bytes behind that will be wanted soon.
+    """
+
+    def __init__(self, descriptor: int, offset: int, length: int, more: int = 0) -> None:
+        super().__init__(f"{length} bytes at {offset} are cold")
+        self.descriptor = descriptor
+        self.offset = offset
+        self.length = length
+        self.more = more
+
+
+class Unhashed(EdgeError):
+    """An entry has no digest yet, and is too big to be hashed while others wait.
+
+    Args:
+        entry: its number in the catalog.
+        length: of it, in bytes.
+    """
+
+    def __init__(self, entry: int, length: int) -> None:
+        super().__init__(f"entry {entry} is not hashed yet")
+        self.entry = entry
+        self.length = length
+
+
 class MessageInvalid(EdgeError):
     """A packet of a channel that is too long, or not one that its reader knows."""
 

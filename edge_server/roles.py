@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_server.config.schema import Config
@@ -52,6 +52,7 @@ class Brief:
         metrics_dir: folder of the prometheus multiprocess files, on tmpfs.
         reports: what workers hand to the sidecar.
         fills: None in offline mode.
+        errands: ends of the channels of errands, as those of fills.
     """
 
     slot: int
@@ -67,6 +68,7 @@ class Brief:
     ledger: Ledger
     reports: Reports
     fills: FillBrief | None = None
+    errands: Mapping[str, socket.socket] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,7 @@ class Inside:
         self._control = control
         self._files: dict[tuple[str, ...], guard.File] = {}
         self._calls: dict[str, int] = {}
+        self._cold: list[tuple[int, int, int, int]] = []
         self._asked = 0
         self._tokens: dict[str, int] = {}
         self._ticks: list[float] = []
@@ -149,6 +150,20 @@ class Inside:
 
     def do_repeat(self, sample_every: int = 0) -> None:
         guard.repeat(2, (0.0005, 0.5), sample_every)
+
+    def do_hear_of_cold(self) -> None:
+        guard.on_cold(lambda: self._cold.extend(guard.cold()))
+
+    def do_cold(self) -> list[tuple[int, int, int, int]]:
+        """Return what has been told to be cold since the last call."""
+        told, self._cold = self._cold, []
+        return told
+
+    def do_go_on(self, token: int, may_wait: bool = False) -> bool:
+        return guard.go_on(token, may_wait)
+
+    def do_give_up(self, token: int) -> bool:
+        return guard.give_up(token)
 
     def do_repeated(self) -> object:
         return guard.repeated()
@@ -228,9 +243,11 @@ class Inside:
             _raised(guard.arrived),
             _raised(guard.pressure),
             _raised(guard.replay_of),
+            _raised(guard.may_wait),
             _raised(lambda: guard.remember(0, "", None, 0)),
             _raised(lambda: guard.send_memory(b"")),
             _raised(lambda: guard.File(os.open(os.devnull, os.O_RDONLY), 0, 0, 0).send(0, 0)),
+            _raised(lambda: guard.File(os.open(os.devnull, os.O_RDONLY), 0, 0, 0).at_hand(0, 0)),
         ]
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Any:
@@ -249,11 +266,15 @@ class Inside:
         return body
 
     def answer_file(self, query: Query, environ: dict[str, Any], start_response: StartResponse) -> bytes:
-        """Answer with bytes of a file; ``links=0`` does not mind that it is replaced."""
+        """Answer with bytes of a file; ``links=0``: even if it is replaced, ``wait=1``: even if cold."""
         file = self._file(query)
         length = int(query["length"]) if "length" in query else os.stat(query["path"]).st_size
-        if not file.send(int(query.get("start", 0)), length):
-            start_response("503 Service Unavailable", [("Content-Length", "0")])
+        if "wait" in query:
+            guard.may_wait()
+        is_sent = file.send(int(query.get("start", 0)), length)
+        if not is_sent:
+            told = [("X-Cold", "1")] if is_sent is None else []
+            start_response("503 Service Unavailable", [("Content-Length", "0"), *told])
         else:
             start_response("200 OK", [("Content-Length", query.get("announced", str(length)))])
         return query.get("own", "").encode()

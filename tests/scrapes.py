@@ -1,16 +1,14 @@
-"""What an instance tells Prometheus, parsed and compared."""
+"""What an instance under test tells Prometheus; parsing and comparing is `observe/scrapes.py`'s."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from edge_server.observe.scrapes import Sample, Samples, grown, sample
 from tests.servers import Server
 
-Sample = tuple[str, frozenset[tuple[str, str]]]  # name, labels
-Samples = dict[Sample, float]
+__all__ = ["Sample", "Samples", "counts", "families", "grown", "sample"]
 
 
 def families(server: Server) -> list[Metric]:
@@ -26,18 +24,4 @@ def counts(server: Server) -> Samples:
         if family.type in ("counter", "histogram")
         for sample in family.samples
         if not sample.name.endswith("_created")
-    }
-
-
-def sample(name: str, **labels: str) -> Sample:
-    """Return the key of a sample."""
-    return name, frozenset(labels.items())
-
-
-def grown(before: Mapping[Sample, float], after: Mapping[Sample, float]) -> Samples:
-    """Return what has changed, by how much; a sample that went away has fallen to 0."""
-    return {
-        key: after.get(key, 0) - before.get(key, 0)
-        for key in before.keys() | after.keys()
-        if after.get(key, 0) != before.get(key, 0)
     }

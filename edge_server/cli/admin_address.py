@@ -8,12 +8,15 @@ from __future__ import annotations
 import http
 import http.client
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edge_server.config.addresses import Address, parse_address
 from edge_server.errors import ResourceError
+
+if TYPE_CHECKING:
+    from edge_server.observe.scrapes import Samples
 
 DEFAULT = "127.0.0.1:9909"
 
@@ -80,16 +83,35 @@ def read_status(admin: Address) -> dict[str, Any]:
     Raises:
         ResourceError: nobody listens there, or it is not an instance of this service.
     """
-    connection = http.client.HTTPConnection(admin.host, admin.port, timeout=_TIMEOUT_S)
     try:
-        connection.request("GET", "/api/status")
-        document = json.loads(connection.getresponse().read(_MAX_ANSWER_BYTES))
-    except (OSError, http.client.HTTPException) as error:
-        raise ResourceError(f"no instance answers at {admin}: {error}") from error
+        document = json.loads(_read(admin, "/api/status"))
     except ValueError:
         document = None
-    finally:
-        connection.close()
     if not isinstance(document, dict) or document.get("service") != "svc-edge":
         raise ResourceError(f"what answers at {admin} is not svc-edge")
     return document
+
+
+def read_metrics(admin: Address) -> Samples:
+    """Return what ``/metrics`` answers.
+
+    Raises:
+        ResourceError: nobody listens there, or what answers is no scrape.
+    """
+    from edge_server.observe.scrapes import parse
+
+    try:
+        return parse(_read(admin, "/metrics").decode())
+    except ValueError as error:
+        raise ResourceError(f"what answers at {admin} is not svc-edge") from error
+
+
+def _read(admin: Address, path: str) -> bytes:
+    connection = http.client.HTTPConnection(admin.host, admin.port, timeout=_TIMEOUT_S)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read(_MAX_ANSWER_BYTES)
+    except (OSError, http.client.HTTPException) as error:
+        raise ResourceError(f"no instance answers at {admin}: {error}") from error
+    finally:
+        connection.close()

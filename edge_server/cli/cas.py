@@ -17,6 +17,7 @@ import click
 from edge_server.cas.shelf import DiskShelf, Held, InUse
 from edge_server.cli.drain import AskError, post
 from edge_server.cli.flags import CommandLine, settings_flags
+from edge_server.cli.targets import batches, query
 from edge_server.errors import EdgeError, ResourceError
 from edge_server.shm.fill_index import NO_DIGEST, Flag
 
@@ -29,6 +30,27 @@ Examples:
   svc-edge cas verify --sample 100 --config /etc/svc-edge.yaml
   svc-edge cas purge --prefix fonts/
 """
+_LS_EPILOG = """\b
+Examples:
+  svc-edge cas ls /var/cache/svc-edge
+  svc-edge cas ls --prefix fonts/ --json | jq -r .key
+"""
+_VERIFY_EPILOG = """\b
+Examples:
+  svc-edge cas verify /var/cache/svc-edge
+  svc-edge cas verify --sample 100 --config /etc/svc-edge.yaml
+  svc-edge cas verify --remove
+"""
+_GC_EPILOG = """\b
+Examples:
+  svc-edge cas gc /var/cache/svc-edge
+"""
+_PURGE_EPILOG = """\b
+Examples:
+  svc-edge cas purge fonts/a.pbf fonts/b.pbf
+  svc-edge cas purge --prefix fonts/ --config /etc/svc-edge.yaml
+  svc-edge cas purge --prefix '' --folder /var/cache/svc-edge
+"""
 
 
 class DamageError(EdgeError):
@@ -40,7 +62,7 @@ def group() -> None:
     """Look into the store of filled objects on the disk (cas.path), verify and tidy it."""
 
 
-@group.command("ls")
+@group.command("ls", epilog=_LS_EPILOG)
 @settings_flags
 @_FOLDER
 @click.option("--prefix", default="", metavar="TEXT", help="Only keys that begin so.")
@@ -56,7 +78,7 @@ def list_command(given: CommandLine, folder: str | None, prefix: str, as_json: b
         click.echo(f"{_counted(len(shown), 'response')}, {sum(bodies.values()):,} bytes of bodies")
 
 
-@group.command("verify")
+@group.command("verify", epilog=_VERIFY_EPILOG)
 @settings_flags
 @_FOLDER
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Only so many bodies, by chance.")
@@ -76,7 +98,7 @@ def verify(given: CommandLine, folder: str | None, sample: int | None, is_removi
     click.echo(f"ok: {_body_count(len(bodies) - len(damaged))}, {sum(size for _, size in bodies):,} bytes")
 
 
-@group.command("gc")
+@group.command("gc", epilog=_GC_EPILOG)
 @settings_flags
 @_FOLDER
 def collect(given: CommandLine, folder: str | None) -> None:
@@ -91,7 +113,7 @@ def collect(given: CommandLine, folder: str | None) -> None:
     )
 
 
-@group.command("purge")
+@group.command("purge", epilog=_PURGE_EPILOG)
 @settings_flags
 @click.argument("keys", nargs=-1, metavar="KEY...")
 @click.option("--prefix", metavar="TEXT", help="All keys that begin so; '' is all.")
@@ -118,11 +140,16 @@ def _purge(shelf: DiskShelf, keys: tuple[str, ...], prefix: str | None) -> int:
 
 
 def _ask_to_purge(given: CommandLine, keys: tuple[str, ...], prefix: str | None) -> int:
-    wanted: object = list(keys) if prefix is None else {"prefix": prefix}
-    answer = post(given.load(to_serve=False).config, "/api/purge", json.dumps(wanted).encode())
-    if answer.status != 200:
-        raise AskError(f"not done: {answer.status} {answer.reason or 'and no reason'}")
-    count: int = json.loads(answer.body)["purged"]
+    config = given.load(to_serve=False).config
+    queries = (
+        [query("path", batch) for batch in batches(keys)] if prefix is None else [query("prefix", [prefix])]
+    )
+    count = 0
+    for each in queries:
+        answer = post(config, f"/api/purge?{each}")
+        if answer.status != 200:
+            raise AskError(f"not done: {answer.status} {answer.reason or 'and no reason'}")
+        count += json.loads(answer.body)["purged"]
     return count
 
 

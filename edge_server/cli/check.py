@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from edge_server.packs.reader import Pack
 
 
-@click.command("check")
+_EPILOG = """\b
+Examples:
+  svc-edge check --config configs/svc-edge.yaml
+  svc-edge check --config configs/hardened.yaml --no-packs
+  svc-edge check --verify full world.pmtiles assets/
+"""
+
+
+@click.command("check", epilog=_EPILOG)
 @settings_flags
 @click.option("--no-packs", is_flag=True, help="Judge the settings alone: packs and files may be elsewhere.")
 @click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path())

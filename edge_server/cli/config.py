@@ -22,12 +22,34 @@ class _Row(NamedTuple):
     is_default: bool
 
 
-@click.group("config")
+_EPILOG = """\b
+Examples:
+  svc-edge config show
+  svc-edge config schema > svc-edge.schema.json
+  svc-edge config reference > CONFIG.md
+"""
+_SHOW_EPILOG = """\b
+Examples:
+  svc-edge config show --origin --config configs/svc-edge.yaml
+  SVC_EDGE_LOG__LEVEL=debug svc-edge config show --origin
+  svc-edge config show --json | jq .ingress
+"""
+_SCHEMA_EPILOG = """\b
+Examples:
+  svc-edge config schema > svc-edge.schema.json
+"""
+_REFERENCE_EPILOG = """\b
+Examples:
+  svc-edge config reference > CONFIG.md
+"""
+
+
+@click.group("config", epilog=_EPILOG)
 def group() -> None:
     """Show settings, their schema and their reference."""
 
 
-@group.command("show")
+@group.command("show", epilog=_SHOW_EPILOG)
 @settings_flags
 @click.option("--origin", "with_origin", is_flag=True, help="Say where each value came from.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: bytes and seconds.")
@@ -45,7 +67,7 @@ def show(paths: tuple[str, ...], with_origin: bool, as_json: bool, given: Comman
         _print_plain(_rows(loaded), with_origin)
 
 
-@group.command("schema")
+@group.command("schema", epilog=_SCHEMA_EPILOG)
 def schema() -> None:
     """Print the JSON Schema of configuration files, for editors."""
     from edge_server.config.reference import json_schema
@@ -53,7 +75,7 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(), indent=2))
 
 
-@group.command("reference")
+@group.command("reference", epilog=_REFERENCE_EPILOG)
 def reference() -> None:
     """Print the reference of all settings, in Markdown."""
     from edge_server.config.reference import markdown

@@ -31,7 +31,15 @@ from edge_server.demo.server import DemoError, packs_in, running
 Proof = Callable[[Plane, Plane], Iterator[Checked]]
 
 
-@click.command("demo")
+_EPILOG = """\b
+Examples:
+  svc-edge demo
+  svc-edge demo --once
+  svc-edge demo --live --folder /tmp/demo
+"""
+
+
+@click.command("demo", epilog=_EPILOG)
 @click.option("--once", is_flag=True, help="Stop after the proof; exit 0 only if all of it holds.")
 @click.option("--live", is_flag=True, help="Show how misses are filled, from an HTTPS origin on loopback.")
 @click.option("--folder", default="demo", show_default=True, help="Where to build.")

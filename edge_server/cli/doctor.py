@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from edge_server.config.schema import Config
 
 
-@click.command("doctor")
+_EPILOG = """\b
+Examples:
+  svc-edge doctor
+  svc-edge doctor --config /etc/svc-edge.yaml
+  svc-edge doctor --json | jq '.checks[] | select(.status != "ok")'
+"""
+
+
+@click.command("doctor", epilog=_EPILOG)
 @click.option(
     "-c", "--config", "path", metavar="FILE", type=click.Path(), help="The file whose ports are checked."
 )

@@ -28,7 +28,20 @@ class AskError(EdgeError):
     """The instance does not do what it was asked."""
 
 
-@click.command("drain")
+_DRAIN_EPILOG = """\b
+Examples:
+  svc-edge drain
+  svc-edge drain --metrics 127.0.0.1:9910
+  svc-edge drain --config /etc/svc-edge.yaml
+"""
+_UNDRAIN_EPILOG = """\b
+Examples:
+  svc-edge undrain
+  svc-edge undrain --metrics 127.0.0.1:9910
+"""
+
+
+@click.command("drain", epilog=_DRAIN_EPILOG)
 @settings_flags
 def drain(given: CommandLine) -> None:
     """Let readiness fail, so that no new traffic comes; what comes is served.
@@ -39,7 +52,7 @@ def drain(given: CommandLine) -> None:
     _ask(given.load(to_serve=False).config, is_wanted=True)
 
 
-@click.command("undrain")
+@click.command("undrain", epilog=_UNDRAIN_EPILOG)
 @settings_flags
 def undrain(given: CommandLine) -> None:
     """End what `drain` began."""
@@ -63,19 +76,17 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def post(config: Config, path: str, body: bytes = b"") -> Answer:
-    """Return the answer to a POST, with the token if there is one, and with a body if that is JSON.
+def post(config: Config, path: str) -> Answer:
+    """Return the answer to a POST without a body, with the token if there is one.
 
     Raises:
         ResourceError: no instance answers.
     """
-    fields = {"Content-Length": str(len(body)), **token(config.admin.token_file)}
-    if body:
-        fields["Content-Type"] = "application/json"
-    return ask(config, "POST", path, fields, body)
+    fields = {"Content-Length": "0", **token(config.admin.token_file)}
+    return ask(config, "POST", path, fields)
 
 
-def ask(config: Config, method: str, path: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
+def ask(config: Config, method: str, path: str, headers: Mapping[str, str]) -> Answer:
     """Return the answer of the admin plane that `config` names.
 
     Raises:
@@ -84,7 +95,7 @@ def ask(config: Config, method: str, path: str, headers: Mapping[str, str], body
     host, port = reachable(config.metrics_addr)
     connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
     try:
-        connection.request(method, path, body or None, dict(headers))
+        connection.request(method, path, headers=dict(headers))
         response = connection.getresponse()
         return Answer(response.status, response.getheader("X-Reason", ""), response.read(_MAX_ANSWER_BYTES))
     except (OSError, http.client.HTTPException) as error:

@@ -42,7 +42,9 @@ Signals are sent to workers and sidecar of that instance only. Packs must not ch
 
 @click.group("drill", invoke_without_command=True, epilog=_EPILOG)
 @admin_option
-@click.option("--seconds", type=click.FloatRange(1, MAX_SECONDS), default=60, show_default=True)
+@click.option(
+    "--seconds", type=click.FloatRange(1, MAX_SECONDS), default=60, show_default=True, help="How long."
+)
 @click.option(
     "--fault",
     "faults",

@@ -44,7 +44,14 @@ def read(parse: Any, value: str) -> Any:
 
 
 @click.command("proxy", epilog=_EPILOG)
-@click.option("--listen", callback=address, default="127.0.0.1:0", show_default=True, metavar="HOST:PORT")
+@click.option(
+    "--listen",
+    callback=address,
+    default="127.0.0.1:0",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where it takes connections; loopback only.",
+)
 @click.option("--to", callback=address, required=True, metavar="HOST:PORT", help="Where it passes to.")
 @click.option("--delay", callback=duration, default="0", help="Added once to each round trip.")
 @click.option(

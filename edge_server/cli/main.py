@@ -30,6 +30,7 @@ COMMANDS = {
     "cas": ("edge_server.cli.cas:group", "Look into the store of filled objects, verify and tidy it."),
     "audit": ("edge_server.cli.audit:group", "Verify the chain of audit records."),
     "status": ("edge_server.cli.status:command", "Show how a running instance is."),
+    "top": ("edge_server.cli.top:command", "Show what a running instance does, live."),
     "drain": ("edge_server.cli.drain:drain", "Take a running instance out of rotation."),
     "undrain": ("edge_server.cli.drain:undrain", "Put it back."),
     "reload": (
@@ -37,10 +38,12 @@ COMMANDS = {
         "Have a running instance take new settings and packs.",
     ),
     "warm": ("edge_server.cli.warm:command", "Have a running instance fetch paths ahead of requests."),
+    "profile": ("edge_server.cli.profile:command", "Write a flame graph of a running worker."),
     "doctor": ("edge_server.cli.doctor:command", "Check this machine and say what to do."),
     "drill": ("edge_server.cli.drill:drill", "Break a running instance under load, and judge."),
     "demo": ("edge_server.cli.demo:command", "Build a small world and serve it."),
     "version": ("edge_server.cli.version:command", "Print versions."),
+    "man": ("edge_server.cli.man:command", "Print the manual page."),
     "completion": ("edge_server.cli.completion:command", "Print shell completions."),
 }
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import random
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -24,16 +25,43 @@ from edge_server.packs.reader import Entry, Pack, PackSpec
 from edge_server.packs.source import open_regular, opened
 from edge_server.packs.tile_ids import id_to_zxy
 
+SAMPLED = 64
 OnEvent = Callable[[str, Mapping[str, object]], None]
 
 
-@click.group()
+_EPILOG = """\b
+Examples:
+  svc-edge pack show world.pmtiles
+  svc-edge pack verify world.pmtiles assets/
+  svc-edge pack hash assets/
+"""
+_SHOW_EPILOG = """\b
+Examples:
+  svc-edge pack show world.pmtiles
+  svc-edge pack show world.pmtiles --tiles 20
+  svc-edge pack show assets/ --json | jq '.[].entries'
+"""
+_VERIFY_EPILOG = """\b
+Examples:
+  svc-edge pack verify world.pmtiles assets/
+  svc-edge pack verify --sample 1000 world.pmtiles
+  svc-edge pack verify --mode full --threads 8 planet.pmtiles
+"""
+_HASH_EPILOG = """\b
+Examples:
+  svc-edge pack hash world.pmtiles
+  svc-edge pack hash assets/ > assets.b3
+  svc-edge pack hash --check assets.b3 --sample 100 assets/
+"""
+
+
+@click.group(epilog=_EPILOG)
 def pack() -> None:
     """Look into packs and verify them."""
 
 
-@pack.command()
-@click.argument("path", metavar="PACK")
+@pack.command(epilog=_SHOW_EPILOG)
+@click.argument("path", metavar="PACK", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--tiles", default=5, show_default=True, type=click.IntRange(0, 10_000), help="Show the first N tiles."
@@ -48,28 +76,38 @@ def show(path: str, as_json: bool, tiles: int) -> None:
         _print_table(description)
 
 
-@pack.command()
-@click.argument("paths", metavar="PACK...", nargs=-1, required=True)
+@pack.command(epilog=_VERIFY_EPILOG)
+@click.argument("paths", metavar="PACK...", nargs=-1, required=True, type=click.Path())
 @click.option(
-    "--mode", type=click.Choice(["index", "full"]), default="full", show_default=True, help="How much."
+    "--mode", type=click.Choice(["index", "full"]), help="How much; full unless there is a --sample."
 )
 @click.option(
-    "--sample", default=64, show_default=True, type=click.IntRange(min=0), help="Objects that index reads."
+    "--sample",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help=f"Objects that index reads, by chance; {SAMPLED} unless told.",
 )
 @click.option(
     "--threads", default=4, show_default=True, type=click.IntRange(1, 64), help="Threads to hash with."
 )
-def verify(paths: Sequence[str], mode: str, sample: int, threads: int) -> int:
+def verify(paths: Sequence[str], mode: str | None, sample: int | None, threads: int) -> int:
     """Verify packs as a server does at start: `index` checks structure and a sample, `full` everything.
 
     Every pack is tried; the exit code is 78 if one of them fails.
     """
+    if mode == "full" and sample is not None:
+        raise click.UsageError("--mode full reads everything; leave out --sample")
+    mode = mode or ("full" if sample is None else "index")
     failures = 0
     for path in paths:
         try:
             with _progress() as on_event:
                 packs = mount(
-                    [PackSpec(path)], verify=mode, on_event=on_event, threads=threads, sample=sample
+                    [PackSpec(path)],
+                    verify=mode,
+                    on_event=on_event,
+                    threads=threads,
+                    sample=SAMPLED if sample is None else sample,
                 )
         except PackError as error:
             failures += 1
@@ -80,22 +118,58 @@ def verify(paths: Sequence[str], mode: str, sample: int, threads: int) -> int:
     return PackError.exit_code if failures else 0
 
 
-@pack.command(name="hash")
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
-def hash_command(paths: Sequence[str]) -> None:
-    """Print the BLAKE3 hash of files, and of all that is served from directories, as in their ETags."""
+@pack.command(name="hash", epilog=_HASH_EPILOG)
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "--check", "known", metavar="FILE", type=click.File("r"), help="Compare with what this printed earlier."
+)
+@click.option(
+    "--sample", type=click.IntRange(min=1), metavar="N", help="With --check: only so many, by chance."
+)
+def hash_command(paths: Sequence[str], known: TextIO | None, sample: int | None) -> int:
+    """Print the BLAKE3 hash of files, and of all that is served from directories, as in their ETags.
+
+    With --check, exits 78 if what is there now has other hashes, or is not there.
+    """
+    if known is not None:
+        return _compare(paths, _read_hashes(known), sample)
     for path in paths:
         for digest, name in _hashes(path):
             click.echo(f"b3:{digest.hex()}  {name}")
+    return 0
 
 
-def _hashes(path: str) -> Iterator[tuple[bytes, str]]:
+def _compare(paths: Sequence[str], known: Mapping[str, str], sample: int | None) -> int:
+    """Say which hashes are others than `known`; return the exit code."""
+    chosen = set(known) if sample is None else set(random.sample(sorted(known), min(sample, len(known))))
+    found = {name: f"b3:{digest.hex()}" for path in paths for digest, name in _hashes(path, chosen)}
+    wrong = [name for name in sorted(chosen) if found.get(name) != known[name]]
+    for name in wrong:
+        click.echo(f"{'changed' if name in found else 'missing'}: {name}", err=True)
+    click.echo(f"ok: {len(chosen) - len(wrong):,} of {len(chosen):,}")
+    return PackError.exit_code if wrong else 0
+
+
+def _read_hashes(known: TextIO) -> dict[str, str]:
+    """Return hash by name; raises UsageError for what `hash` has not printed."""
+    hashes: dict[str, str] = {}
+    for number, line in enumerate(known, 1):
+        tag, gap, name = line.rstrip("\n").partition("  ")
+        if not gap or not tag.startswith("b3:"):
+            raise click.UsageError(f"{known.name}:{number}: not a line of svc-edge pack hash")
+        hashes[name] = tag
+    return hashes
+
+
+def _hashes(path: str, wanted: Container[str] | None = None) -> Iterator[tuple[bytes, str]]:
     if os.path.isdir(path):
         packs = mount([PackSpec(path)], verify="none", on_event=_warn)
     else:
         packs = [_single_file(path)]
     for found in packs:
-        places = range(len(found.entries))
+        places = [
+            place for place, entry in enumerate(found.entries) if wanted is None or entry.path in wanted
+        ]
         for place, digest in hash_entries(found, places, Progress()):
             yield digest, found.entries[place].path
 

@@ -16,7 +16,21 @@ if TYPE_CHECKING:
     from edge_server.config.load import Loaded
 
 
-@click.command("serve")
+_EPILOG = """\b
+Examples:
+  svc-edge serve world.pmtiles assets/
+  svc-edge serve --config configs/svc-edge.yaml
+  svc-edge serve --bind 0.0.0.0:8080 --rps 500 --amnesia world.pmtiles
+  svc-edge serve --mode live --allow tiles.example.org --set cas.path=/var/cache/svc-edge
+  SVC_EDGE_EDGE__PACKS=world.pmtiles svc-edge serve
+
+\b
+Exit codes: 0 drained, 1 failure at run time, 2 usage, 69 port or resource
+unavailable, 78 configuration or pack.
+"""
+
+
+@click.command("serve", epilog=_EPILOG)
 @settings_flags
 @click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path())
 def command(paths: tuple[str, ...], given: CommandLine) -> int:

@@ -13,7 +13,14 @@ from edge_server import __version__
 _LIBRARIES = ("bjoern", "falcon", "pydantic", "prometheus-client", "numpy", "blake3")
 
 
-@click.command("version")
+_EPILOG = """\b
+Examples:
+  svc-edge version
+  svc-edge version --json | jq -r .bjoern
+"""
+
+
+@click.command("version", epilog=_EPILOG)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(as_json: bool) -> None:
     """Print the versions of svc-edge, Python and the libraries under it."""

@@ -9,27 +9,32 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
-from urllib.parse import urlencode
 
 import click
 
 from edge_server.cli.drain import AskError, post
 from edge_server.cli.flags import CommandLine, settings_flags
+from edge_server.cli.targets import batches, query
 
 if TYPE_CHECKING:
     from edge_server.config.schema import Config
 
-_BATCH = 32
-_BATCH_BYTES = 6000  # of a target, which may have 8 KiB
 _TRIES = 5
 _PAUSE_S = 0.2
 _SHOWN = 20  # refusals told one by one
 _GOOD = ("stored", "revalidated", "stale", "packed")
 
 
-@click.command("warm")
+_EPILOG = """\b
+Examples:
+  svc-edge warm paths.txt
+  svc-edge warm --metrics 127.0.0.1:9910 paths.txt
+  grep '^fonts/' paths.txt | svc-edge warm -
+"""
+
+
+@click.command("warm", epilog=_EPILOG)
 @click.argument("file", type=click.File("r", encoding="utf-8"))
 @settings_flags
 def command(given: CommandLine, file: TextIO) -> None:
@@ -56,7 +61,7 @@ def _warm(config: Config, paths: list[str]) -> list[tuple[str, str]]:
     columns = (TextColumn("warm"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("warm", total=len(paths))
-        for batch in _batches(paths):
+        for batch in batches(paths):
             for result in _settle(config, batch):
                 outcomes[result["outcome"]] += 1
                 if result["outcome"] not in _GOOD:
@@ -71,7 +76,7 @@ def _settle(config: Config, paths: list[str]) -> list[dict[str, str]]:
     settled: list[dict[str, str]] = []
     for attempt in range(_TRIES):
         time.sleep(_PAUSE_S * attempt)
-        answer = post(config, f"/api/warm?{urlencode([('path', path) for path in paths])}")
+        answer = post(config, f"/api/warm?{query('path', paths)}")
         if answer.status != 200:
             raise AskError(f"not done: {answer.status} {answer.reason or 'and no reason'}")
         results: list[dict[str, str]] = json.loads(answer.body)["results"]
@@ -81,17 +86,3 @@ def _settle(config: Config, paths: list[str]) -> list[dict[str, str]]:
         if not paths:
             break
     return settled
-
-
-def _batches(paths: list[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    size = 0
-    for path in paths:
-        more = len(urlencode([("path", path)])) + 1
-        if batch and (len(batch) >= _BATCH or size + more > _BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(path)
-        size += more
-    if batch:
-        yield batch

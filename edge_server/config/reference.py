@@ -39,7 +39,7 @@ whether `serve` would start with it, and names everything that is wrong at once.
 - **Relative paths** start at the working directory of the process, also those in a file.
 
 Settings marked † are checked and have no effect in this version; a warning at start names those that are
-set. `edge.mode: live` is checked as well, and `serve` refuses to start with it.
+set.
 """
 
 

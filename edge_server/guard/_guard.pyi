@@ -51,7 +51,7 @@ class File:
     """
 
     def __init__(self, descriptor: int, size: int, mtime_ns: int, min_links: int, /) -> None: ...
-    def send(self, offset: int, length: int, /) -> bool:
+    def send(self, offset: int, length: int, /) -> bool | None:
         """Announce the body of the request being answered: bytes that Python never sees.
 
         The application then gives a Content-Length of `length` to start_response and returns
@@ -59,12 +59,56 @@ class File:
         without copying, and else from the file, which is looked at after each read.
 
         Returns:
-            False if the bytes cannot be had unchanged; nothing is planned then. A change that comes
-            later cuts the connection.
+            True; or False if the bytes cannot be had unchanged, or None if reading the first of them
+            would wait for a disk, and nothing is planned then. A change that comes later cuts the
+            connection; bytes that are cold later make it wait (`on_cold`).
 
         Raises:
             RuntimeError: no request is being answered.
         """
+
+    def at_hand(self, offset: int, length: int, /) -> bool:
+        """Return whether these bytes can be read without waiting for a disk, or may be waited for.
+
+        True also where the file system cannot tell, and for what is outside of the file.
+
+        Raises:
+            RuntimeError: no request is being answered.
+        """
+
+def may_wait() -> None:
+    """Let the reads that begin the answer to the current request wait for a disk.
+
+    Raises:
+        RuntimeError: no request is being answered.
+    """
+
+def on_cold(function: Callable[[], None], /) -> None:
+    """Call `function` from the loop when something is to be read ahead; it then asks `cold` what.
+
+    Without it, a body of which the next bytes are cold is read by this process, however long that takes.
+    """
+
+def cold() -> list[tuple[int, int, int, int]]:
+    """Return what is to be read ahead; for the function of `on_cold` only.
+
+    Returns:
+        ``(token, descriptor, offset, length)`` each. A connection rests until `go_on` or `give_up` is called
+        with its token; 0 is nobody's. Descriptors are the guard's, and good until the function returns.
+    """
+
+def go_on(token: int, may_wait: bool, /) -> bool:
+    """Have a connection that rests go on with its body.
+
+    Args:
+        may_wait: whether the next piece may be read whatever it takes.
+
+    Returns:
+        False if it does not rest any more.
+    """
+
+def give_up(token: int, /) -> bool:
+    """Cut a connection that rests, as its bytes do not come; return False if it does not rest any more."""
 
 def send_fields(lines: bytes, /) -> None:
     """Add header lines to the request being answered, besides those given to start_response.
@@ -156,10 +200,10 @@ def least_wait() -> float:
     """
 
 def watch(descriptor: int, function: Callable[[], None], /) -> None:
-    """Call `function` from the loop whenever `descriptor` is readable; one a process.
+    """Call `function` from the loop whenever `descriptor` is readable; for two descriptors at most.
 
     Raises:
-        RuntimeError: the loop does not run yet.
+        RuntimeError: the loop does not run yet, or two others are watched.
     """
 
 def tick(function: Callable[[], None], /) -> None:

@@ -61,11 +61,36 @@ static PyObject *file_send(PyObject *self, PyObject *const *args, Py_ssize_t cou
     plan_drop(c);
     if (offset < 0 || length < 0 || offset > file->identity.size || length > file->identity.size - offset)
         Py_RETURN_FALSE;
-    return PyBool_FromLong(plan_file(c, file, offset, (size_t)length));
+    switch (plan_file(c, file, offset, (size_t)length)) {
+    case READ_DONE:
+        Py_RETURN_TRUE;
+    case READ_COLD:
+        Py_RETURN_NONE;
+    case READ_FAILED:
+        break;
+    }
+    Py_RETURN_FALSE;
+}
+
+static PyObject *file_at_hand(PyObject *self, PyObject *const *args, Py_ssize_t count) {
+    struct file *file = ((File *)self)->file;
+    struct conn *c = answering();
+    if (c == NULL)
+        return NULL;
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "at_hand takes (offset, length)");
+        return NULL;
+    }
+    long long offset = PyLong_AsLongLong(args[0]), length = PyLong_AsLongLong(args[1]);
+    if (PyErr_Occurred())
+        return NULL;
+    bool is_outside = offset < 0 || length < 0 || offset > file->identity.size || length > file->identity.size - offset;
+    return PyBool_FromLong(is_outside || c->may_wait || file_is_at_hand(file, offset, (uint64_t)length));
 }
 
 static PyMethodDef file_methods[] = {
     {"send", (PyCFunction)(void (*)(void))file_send, METH_FASTCALL, NULL},
+    {"at_hand", (PyCFunction)(void (*)(void))file_at_hand, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -88,7 +88,8 @@ struct conn {
     ev_io own;                     /* of the guard's, while a repeated answer waits for the socket */
     char *fields;                  /* header lines for this answer besides bjoern's; owned */
     size_t fields_length;
-    int64_t since_ns;              /* when the present state began */
+    int64_t since_ns;              /* when the present state began; later by what it waited for a disk */
+    int64_t cold_ns;               /* since when it waits for one */
     int64_t arrived_ns;            /* when the first byte of this request came */
     struct sockaddr_in6 peer;      /* large enough for both families */
     uint32_t generation;           /* counts the connections that had this descriptor, and what they parked */
@@ -107,6 +108,8 @@ struct conn {
     bool is_registered : 1;        /* libev has watched this descriptor since it was accepted */
     bool is_repeating : 1;         /* `own` is started, and bjoern's watcher rests */
     bool is_replay : 1;            /* bjoern has this request for the second time: it was parked */
+    bool may_wait : 1;             /* reading the next bytes of this answer may wait for a disk */
+    bool is_cold : 1;              /* the next bytes of its body are being read ahead; nothing watches it */
 };
 
 #define ANSWER_OPEN UINT64_MAX
@@ -192,7 +195,7 @@ void account(struct conn *c, size_t body);
 void mind_the_crowd(struct conn *c);
 bool answer_finish(struct conn *c);
 void answer_begin(struct conn *c);
-bool plan_file(struct conn *c, struct file *file, off_t offset, size_t length);
+enum reading plan_file(struct conn *c, struct file *file, off_t offset, size_t length);
 bool plan_buffer(struct conn *c, const void *bytes, size_t length);
 void plan_drop(struct conn *c);
 bool fields_keep(struct conn *c, const char *lines, size_t length);
@@ -250,6 +253,25 @@ bool repeat_is_enough(unsigned answers);
 void repeat_forget_file(struct file *file);
 void repeat_forget_all(void);
 
+/* cold.c */
+#define COLD_KEPT 256
+
+/* A span that is to be read ahead: by whom it is waited for, and what must be read. */
+struct cold {
+    uint64_t token;                /* for cold_go_on; 0 where nobody waits */
+    struct file *file;             /* held */
+    off_t offset;
+    uint64_t length;
+};
+
+void cold_listen(void (*told)(void));
+const struct cold *cold_spans(size_t *count);
+bool cold_wait(struct conn *c);
+bool cold_go_on(uint64_t token, bool may_wait);
+bool cold_give_up(uint64_t token);
+uint64_t token_of(const struct conn *c);
+struct conn *conn_of_token(uint64_t token);
+
 /* pressing.c */
 enum pressure { PRESSURE_ROOM = 1, PRESSURE_LATE = 2, PRESSURE_REPLAY = 4 };
 
@@ -262,6 +284,7 @@ int64_t take_least_wait(void);
 
 /* sweeping.c */
 void sweep_start(struct ev_loop *loop);
+void hang_up(struct conn *c);
 void linger_begin(struct conn *c);
 void linger_end(struct conn *c);
 

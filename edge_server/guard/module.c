@@ -17,8 +17,16 @@
 
 struct guard guard;
 
-static PyObject *tick_function, *watch_function;
-static ev_io watch;
+#define WATCHES 2
+
+/* A descriptor that Python is told of when it is readable. */
+struct watch {
+    ev_io watcher; /* first: libev hands it back */
+    PyObject *function;
+};
+
+static PyObject *tick_function, *cold_function;
+static struct watch watches[WATCHES];
 static bool is_installed;
 
 /* Call Python from the loop. What it raises must not reach bjoern: it is printed. */
@@ -43,9 +51,12 @@ void guard_tick(void) {
 
 static void on_watched(struct ev_loop *loop, ev_io *watcher, int events) {
     (void)loop;
-    (void)watcher;
     (void)events;
-    call_from_loop(watch_function);
+    call_from_loop(((struct watch *)watcher)->function);
+}
+
+static void tell_cold(void) {
+    call_from_loop(cold_function);
 }
 
 static size_t descriptor_limit(void) {
@@ -127,7 +138,7 @@ static PyObject *park(PyObject *self, PyObject *nothing) {
         c->generation++; /* a token of an earlier parking must not end this one */
         guard.counters.parks++;
     }
-    return PyLong_FromUnsignedLongLong((unsigned long long)c->generation << 32 | (unsigned)fd_of(c));
+    return PyLong_FromUnsignedLongLong(token_of(c));
 }
 
 static PyObject *resume(PyObject *self, PyObject *token) {
@@ -135,9 +146,8 @@ static PyObject *resume(PyObject *self, PyObject *token) {
     unsigned long long value = PyLong_AsUnsignedLongLong(token);
     if (PyErr_Occurred())
         return NULL;
-    struct conn *c = conn_of((int)(value & 0xffffffff));
-    if (c == NULL || c->generation != value >> 32 || c->is_resumed ||
-        (c->state != CONN_PARKED && !c->is_parking))
+    struct conn *c = conn_of_token(value);
+    if (c == NULL || c->is_resumed || (c->state != CONN_PARKED && !c->is_parking))
         Py_RETURN_FALSE;
     c->is_resumed = true;
     if (c->state == CONN_PARKED)
@@ -206,8 +216,54 @@ static PyObject *replay_of(PyObject *self, PyObject *nothing) {
     if (c == NULL)
         return NULL;
     /* Nothing has parked or come on this descriptor since, so the generation is still that of the parking. */
-    return PyLong_FromUnsignedLongLong(
-        c->is_replay && !c->is_parking ? (unsigned long long)c->generation << 32 | (unsigned)fd_of(c) : 0);
+    return PyLong_FromUnsignedLongLong(c->is_replay && !c->is_parking ? token_of(c) : 0);
+}
+
+static PyObject *may_wait(PyObject *self, PyObject *nothing) {
+    (void)self;
+    (void)nothing;
+    struct conn *c = answering();
+    if (c == NULL)
+        return NULL;
+    c->may_wait = true;
+    Py_RETURN_NONE;
+}
+
+static PyObject *on_cold(PyObject *self, PyObject *function) {
+    (void)self;
+    Py_XSETREF(cold_function, Py_NewRef(function));
+    cold_listen(tell_cold);
+    Py_RETURN_NONE;
+}
+
+static PyObject *cold_list(PyObject *self, PyObject *nothing) {
+    (void)self;
+    (void)nothing;
+    size_t count;
+    const struct cold *span = cold_spans(&count), *stop = span + count;
+    PyObject *told = PyList_New(0);
+    for (; told != NULL && span < stop; span++)
+        if (!append(told, Py_BuildValue("KiLK", (unsigned long long)span->token, span->file->fd, (long long)span->offset,
+                                        (unsigned long long)span->length)))
+            Py_CLEAR(told);
+    return told;
+}
+
+static PyObject *go_on(PyObject *self, PyObject *args) {
+    unsigned long long token;
+    int waits;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "Kp", &token, &waits))
+        return NULL;
+    return PyBool_FromLong(cold_go_on(token, waits != 0));
+}
+
+static PyObject *give_up(PyObject *self, PyObject *token) {
+    (void)self;
+    unsigned long long value = PyLong_AsUnsignedLongLong(token);
+    if (PyErr_Occurred())
+        return NULL;
+    return PyBool_FromLong(cold_give_up(value));
 }
 
 static PyObject *peer(PyObject *self, PyObject *nothing) {
@@ -266,11 +322,18 @@ static PyObject *watch_socket(PyObject *self, PyObject *args) {
         PyErr_SetString(PyExc_RuntimeError, "bjoern's loop does not run yet");
         return NULL;
     }
-    if (ev_is_active(&watch))
-        ev_io_stop(guard.loop, &watch);
-    Py_XSETREF(watch_function, Py_NewRef(function));
-    ev_io_init(&watch, on_watched, fd, EV_READ);
-    ev_io_start(guard.loop, &watch);
+    struct watch *watch = watches;
+    while (watch < watches + WATCHES && watch->function != NULL && watch->watcher.fd != fd)
+        watch++;
+    if (watch == watches + WATCHES) {
+        PyErr_SetString(PyExc_RuntimeError, "two descriptors are watched already");
+        return NULL;
+    }
+    if (ev_is_active(&watch->watcher))
+        ev_io_stop(guard.loop, &watch->watcher);
+    Py_XSETREF(watch->function, Py_NewRef(function));
+    ev_io_init(&watch->watcher, on_watched, fd, EV_READ);
+    ev_io_start(guard.loop, &watch->watcher);
     Py_RETURN_NONE;
 }
 
@@ -490,6 +553,11 @@ static PyMethodDef methods[] = {
     {"checked", checked, METH_O, NULL},
     {"park", park, METH_NOARGS, NULL},
     {"resume", resume, METH_O, NULL},
+    {"may_wait", may_wait, METH_NOARGS, NULL},
+    {"on_cold", on_cold, METH_O, NULL},
+    {"cold", cold_list, METH_NOARGS, NULL},
+    {"go_on", go_on, METH_VARARGS, NULL},
+    {"give_up", give_up, METH_O, NULL},
     {"send_fields", send_fields, METH_O, NULL},
     {"send_memory", send_memory, METH_O, NULL},
     {"replay_of", replay_of, METH_NOARGS, NULL},

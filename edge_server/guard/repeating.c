@@ -315,14 +315,17 @@ void repeat_stop(struct conn *c) {
     c->is_repeating = false;
 }
 
-/* The rest goes out when the socket is writable; bjoern's watcher rests meanwhile. */
+/* The rest goes out when the socket is writable, or when it has been read ahead; bjoern's watcher rests meanwhile. */
 static enum repeat wait(struct conn *c) {
     if (!c->is_repeating) {
         c->is_repeating = true;
         ev_io_stop(c->loop, c->watcher);
         ev_io_init(&c->own, on_writable, fd_of(c), EV_WRITE);
-        ev_io_start(c->loop, &c->own);
     }
+    if (c->is_cold)
+        ev_io_stop(c->loop, &c->own);
+    else
+        ev_io_start(c->loop, &c->own);
     return REPEAT_WAITS;
 }
 
@@ -391,12 +394,13 @@ static bool keep_rest(struct conn *c, const struct iovec *parts, size_t count, s
 static bool plan_body(struct conn *c, const struct answer *answer, struct iovec *with_head) {
     *with_head = (struct iovec){0};
     plan_drop(c);
+    c->may_wait = false;
     if (answer->has_body)
         *with_head = (struct iovec){(char *)answer->text + answer->request_length + answer->lines_length,
                                     answer->body_length};
     if (answer->file == NULL || !answer->is_of_file)
         return answer->file == NULL || file_is_unchanged(answer->file);
-    if (!plan_file(c, answer->file, answer->offset, answer->body_length))
+    if (plan_file(c, answer->file, answer->offset, answer->body_length) != READ_DONE)
         return false;
     *with_head = plan_small_body(&c->plan);
     return true;

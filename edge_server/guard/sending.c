@@ -51,6 +51,7 @@ void answer_begin(struct conn *c) {
     c->answer_head_sent = 0;
     c->answer_sent = 0;
     c->answer_left = ANSWER_OPEN;
+    c->may_wait = false;
     repeat_want_not(c);
 }
 
@@ -58,6 +59,7 @@ void plan_drop(struct conn *c) {
     file_release(c->plan.file);
     free(c->plan.buffer);
     c->plan = (struct plan){.kind = PLAN_NONE};
+    c->is_cold = false;
 }
 
 static bool make_buffer(struct plan *plan, size_t length) {
@@ -83,24 +85,39 @@ static const struct block *warm_span(struct file *file, off_t offset, uint64_t l
     return block != NULL && block->length - *where >= length ? block : NULL;
 }
 
-/* Plan a body out of a file. What is small and not warm is read now, so that it was looked at before
- * its head goes out. False: the bytes cannot be had unchanged, and nothing is planned. */
-bool plan_file(struct conn *c, struct file *file, off_t offset, size_t length) {
+/* Read a small body now, so that it was looked at before its head goes out. */
+static enum reading plan_read(struct conn *c, struct file *file, off_t offset, size_t length) {
+    enum reading reading = READ_FAILED;
+    if (make_buffer(&c->plan, length))
+        reading = file_read(file, c->plan.buffer, offset, length, c->may_wait);
+    if (reading != READ_DONE) {
+        plan_drop(c);
+        return reading;
+    }
+    c->plan.file = file_hold(file);
+    c->plan.offset = offset;
+    return READ_DONE;
+}
+
+/* Whether the first piece of a large body may turn out to be cold, as far as two bytes of it tell. */
+static bool begins_cold(const struct conn *c, struct file *file, off_t offset, size_t length) {
+    size_t where, first = length < PIECE_BYTES ? length : PIECE_BYTES;
+    return !c->may_wait && warm_block(file, offset, false, &where) == NULL && !file_seems_at_hand(file, offset, first);
+}
+
+/* Plan a body out of a file. What is small and not warm is read now. Nothing is planned where its bytes
+ * cannot be had unchanged, or are cold as far as that shows. */
+enum reading plan_file(struct conn *c, struct file *file, off_t offset, size_t length) {
     size_t where;
     plan_drop(c);
-    if (length <= WITH_HEAD_BYTES && warm_span(file, offset, length, true, &where) == NULL) {
-        if (!make_buffer(&c->plan, length) || !file_read(file, c->plan.buffer, offset, length)) {
-            plan_drop(c);
-            return false;
-        }
-        c->plan.file = file_hold(file);
-        c->plan.offset = offset;
-        return true;
-    }
+    if (length <= WITH_HEAD_BYTES && warm_span(file, offset, length, true, &where) == NULL)
+        return plan_read(c, file, offset, length);
     if (!file_is_unchanged(file))
-        return false;
+        return READ_FAILED;
+    if (length > WITH_HEAD_BYTES && begins_cold(c, file, offset, length))
+        return READ_COLD;
     c->plan = (struct plan){.kind = PLAN_FILE, .file = file_hold(file), .offset = offset, .left = length};
-    return true;
+    return READ_DONE;
 }
 
 /* Have header lines sent with this answer, each beginning with CR LF. */
@@ -242,9 +259,12 @@ static void cut(struct conn *c) {
     c->is_cut = true;
 }
 
-/* Nothing more goes into the socket now; `reported` bytes of bjoern's are out. */
+/* Nothing more goes into the socket now, or there is nothing at hand; `reported` bytes of bjoern's are out. */
 static ssize_t blocked(struct conn *c, ssize_t reported) {
-    wait_writable(c);
+    if (c->is_cold)
+        ev_io_stop(c->loop, c->watcher);
+    else
+        wait_writable(c);
     if (reported > 0)
         return reported;
     errno = EAGAIN;
@@ -311,8 +331,17 @@ static ssize_t send_cold(struct conn *c, size_t most) {
     if (c->holds_less && most > KEPT_BYTES)
         most = KEPT_BYTES;
     size_t wanted = plan->left < most ? (size_t)plan->left : most;
-    if (!file_read(plan->file, piece, plan->offset, wanted))
+    enum reading reading = file_read(plan->file, piece, plan->offset, wanted, c->may_wait);
+    if (reading == READ_COLD) {
+        if (cold_wait(c)) {
+            errno = EAGAIN;
+            return -1;
+        }
+        reading = file_read(plan->file, piece, plan->offset, wanted, true);
+    }
+    if (reading == READ_FAILED)
         return 0;
+    c->may_wait = false;
     ssize_t sent = send(fd_of(c), piece, wanted, more_after(plan, wanted));
     if (sent <= 0)
         return sent;

@@ -99,7 +99,7 @@ static bool is_too_little(uint64_t bytes, int64_t ns) {
  * PACE_NS alone, as what it read fast before must not let it stall for hours. */
 static bool is_reading_slowly(struct conn *c, int64_t now) {
     int64_t age = now - c->since_ns - STALL_GRACE_NS;
-    if (age <= 0 || c->is_cut || !(c->is_repeating || ev_is_active(c->watcher)))
+    if (age <= 0 || c->is_cut || c->is_cold || !(c->is_repeating || ev_is_active(c->watcher)))
         return false;
     if (c->pace_ns < c->since_ns) {
         c->pace_ns = c->since_ns;
@@ -115,7 +115,8 @@ static bool is_reading_slowly(struct conn *c, int64_t now) {
     return is_slow;
 }
 
-static void hang_up(struct conn *c) {
+/* End an answer in the middle. */
+void hang_up(struct conn *c) {
     bool is_bjoern_writing = c->state == CONN_BUSY && !c->is_repeating;
     repeat_stop(c);
     plan_drop(c);

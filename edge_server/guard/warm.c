@@ -101,7 +101,8 @@ static bool take_memory(struct block *block) {
     return block->bytes != NULL;
 }
 
-static struct block *copy(const struct file *file, off_t start, size_t length) {
+/* NULL also where some of it is cold: then it is read ahead for the next one who asks. */
+static struct block *copy(struct file *file, off_t start, size_t length) {
     struct block *block = calloc(1, sizeof *block);
     if (block == NULL)
         return NULL;
@@ -110,7 +111,10 @@ static struct block *copy(const struct file *file, off_t start, size_t length) {
         free(block);
         return NULL;
     }
-    if (!file_read(file, block->bytes, start, length)) {
+    enum reading reading = file_read(file, block->bytes, start, length, false);
+    if (reading != READ_DONE) {
+        if (reading == READ_COLD)
+            cold_prefetch(file, start, length);
         free_bytes(block);
         free(block);
         return NULL;
@@ -135,8 +139,10 @@ static struct block *make(struct file *file, size_t number) {
         return NULL;
     store.allowed_bytes -= length;
     struct block *block = copy(file, start, length);
-    if (block == NULL)
+    if (block == NULL) {
+        file->places[number].was_wanted = false; /* trying costs as much as it finds: not at each request */
         return NULL;
+    }
     block->place = &file->places[number].warm;
     *block->place = block;
     store.bytes += length;
@@ -157,11 +163,12 @@ const struct block *warm_block(struct file *file, off_t offset, bool asks, size_
     size_t number = (size_t)offset / BLOCK_BYTES;
     struct place *place = &file->places[number];
     struct block *block = place->warm;
-    if (block == NULL && asks && place->was_wanted)
+    bool was_wanted = place->was_wanted;
+    place->was_wanted |= asks;
+    if (block == NULL && asks && was_wanted)
         block = make(file, number);
     else if (block != NULL)
         block->was_used = true;
-    place->was_wanted |= asks;
     *where = (size_t)offset % BLOCK_BYTES;
     return block;
 }

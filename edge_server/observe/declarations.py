@@ -19,7 +19,10 @@ FILL = "fill"  # the queue of fetches
 MISS_CAUSES = ("cold", "stale", "bypass")
 AUDIT_KINDS = ("begin", "resume", "fill", "fill_failed", "reject", "dropped")
 SPAN_RESULTS = ("exported", "failed", "dropped")
-PARK_RESULTS = ("stored", "revalidated", "stale", "passed", "refused", "timeout", "fill_unavailable", "gone")
+PARK_RESULTS = (
+    *("stored", "revalidated", "stale", "passed", "refused"),
+    *("timeout", "fill_unavailable", "gone", "read", "direct"),
+)
 
 MAX_HOSTS = 64  # of `edge.allow` that have series of their own
 
@@ -176,21 +179,24 @@ GROUPS: tuple[tuple[str, tuple[Declared, ...]], ...] = (
             Declared(
                 "edge_parked",
                 GAUGE,
-                "Requests of the slot's worker that wait for a fill.",
-                "Misses that wait now; one slot far above the others hints at a stuck worker.",
+                "Requests of the slot's worker that wait for a fill or for a disk.",
+                "Misses and cold pages that wait now; one slot far above the others hints at a stuck worker.",
                 (_SLOT,),
             ),
             Declared(
                 "edge_parks_total",
                 COUNTER,
-                "Requests that waited for a fill, by what came of it.",
-                "What misses end with. `timeout` is a slow origin, `fill_unavailable` a sidecar that is "
-                "gone, `gone` clients without patience.",
+                "Requests that waited for a fill or for a disk, by what came of it.",
+                "What misses end with. `timeout` is a slow origin or disk, `fill_unavailable` a sidecar that "
+                "is gone, `gone` clients without patience. Much `read`: more is asked for than memory holds; "
+                "`direct`: workers wait for disks themselves.",
                 (
                     (
                         "result",
                         "`stored`, `revalidated`, `stale`, `passed` (not to be stored), `refused`, "
-                        "`timeout`, `fill_unavailable` (no sidecar in time), `gone` (the client left)",
+                        "`timeout`, `fill_unavailable` (no sidecar in time), `gone` (the client left), "
+                        "`read` (the sidecar has read the bytes ahead, or hashed them), `direct` (no sidecar "
+                        "was there: the worker read them itself; also a body on its way)",
                     ),
                 ),
             ),

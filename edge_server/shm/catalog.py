@@ -40,7 +40,7 @@ from edge_server.shm.segment import Segment
 MAGIC = int.from_bytes(b"SVECATLG", "little")
 VERSION = 1
 CODINGS = ("br", "zstd", "gzip")  # order of the variant columns
-HASH_INLINE_BYTES = 8 << 20  # an entry up to this size is hashed by the first request for it
+HASH_INLINE_BYTES = 8 << 20  # an entry up to this size is hashed when it is first wanted, larger ones before
 _HEADER_WORDS = 16
 _NO_FILE_WORD = 0xFFFFFFFF
 _INLINE, _ARCHIVE = 1, 2

@@ -104,6 +104,7 @@ class Field(IntEnum):
     ASKED_NS = 18  # CLOCK_MONOTONIC of what it asks for: a worker its successor, the sidecar a reload
     FILLING_NS = 19  # of the sidecar: CLOCK_MONOTONIC since when it takes fills; 0 while it does not
     FILL_QUEUE = 20  # of the sidecar: fills that wait for their turn
+    ERRANDS_NS = 21  # of the sidecar: CLOCK_MONOTONIC since when it runs errands; 0 while it does not
 
 
 class Row:

@@ -1,7 +1,9 @@
 """Hashing: digests of entries that are too big to be hashed while a client waits.
 
-Process      a thread of the sidecar, at the lowest priority; the main thread reads `pending`.
-Consistency  digests go to shared memory one by one, where workers find them at once.
+Process      a thread of the sidecar, at the lowest priority, for all of them; WANTED others for what
+             somebody waits for. The main thread reads `pending`.
+Consistency  digests go to shared memory one by one, where workers find them at once. An entry is hashed by
+             one thread at a time; who wants it meanwhile is told with the others.
 Lifetime     ends when every entry is hashed, or with the process.
 """
 
@@ -9,12 +11,17 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from edge_server.errors import PackUnreadable
 from edge_server.observe.logs import log
 from edge_server.shm.catalog import Catalog
 
+WANTED = 2  # entries that are hashed at once because somebody waits
 _NICENESS = 19
+
+Told = Callable[[bool], None]
 
 
 class Hashing:
@@ -28,6 +35,10 @@ class Hashing:
         self.pending: int | None = None
         self._catalog = catalog
         self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._in_hand: set[int] = set()
+        self._waiting: dict[int, list[Told]] = {}
+        self._wanted = ThreadPoolExecutor(WANTED, "hashing-wanted")
         self._thread = threading.Thread(target=self._run, name="hashing", daemon=True)
 
     def start(self) -> None:
@@ -38,21 +49,41 @@ class Hashing:
         """End after the block that is being read; does not wait for it."""
         self._stop.set()
 
+    def want(self, index: int, told: Told) -> None:
+        """Have an entry hashed before others; `told` is called once, from any thread, with whether it is."""
+        with self._lock:
+            waiting = self._waiting.setdefault(index, [])
+            waiting.append(told)
+            is_new = len(waiting) == 1 and index not in self._in_hand
+        if is_new:
+            self._wanted.submit(self._hash, index)
+
     def _run(self) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)  # Linux: of this thread
-        waiting = self._catalog.pending_digests()
-        self.pending = len(waiting)
-        for index in waiting:
-            if self._stop.is_set():
+        missing = self._catalog.pending_digests()
+        self.pending = len(missing)
+        for index in missing:
+            if self._stop.is_set() or not self._hash(index):
                 return
-            self._hash(index)
+            self.pending -= 1
 
-    def _hash(self, index: int) -> None:
+    def _hash(self, index: int) -> bool:
+        """Hash an entry, unless another thread does; return False if stopped."""
+        with self._lock:
+            if index in self._in_hand:
+                return True
+            self._in_hand.add(index)
+        is_hashed = is_stopped = False
         try:
-            if self._catalog.hash_entry(index, self._stop) is None:
-                return
+            is_hashed = self._catalog.hash_entry(index, self._stop) is not None
+            is_stopped = not is_hashed
         except PackUnreadable as error:
             path = self._catalog.entry(index).path
             log("digest_failed", "warning", path=path, reason=error.reason, detail=error.what)
-        assert self.pending is not None
-        self.pending -= 1
+        finally:
+            with self._lock:
+                self._in_hand.discard(index)
+                waiting = self._waiting.pop(index, [])
+            for told in waiting:
+                told(is_hashed)
+        return not is_stopped

@@ -30,6 +30,7 @@ from edge_server.sidecar import admin
 from edge_server.sidecar.admin import Plane, make_app
 from edge_server.sidecar.aggregate import Exposition, show_zeros
 from edge_server.sidecar.authorization import Authorization, is_loopback
+from edge_server.sidecar.errands import Errands
 from edge_server.sidecar.fill_blocks import BlockFills
 from edge_server.sidecar.fill_results import Results
 from edge_server.sidecar.fill_telemetry import Telemetry, hosts_shown
@@ -61,9 +62,11 @@ def run(brief: Brief) -> int:
     filling, stored = _filling(brief, row, journal)
     traffic = Traffic(brief.metrics_dir, brief.scoreboard)
     drain_timeout_s = brief.config.workers.drain_timeout
-    tick = Tick(row, hashing, filling, intake, traffic, lambda: _drain(brief), drain_timeout_s)
+    errands = Errands(row, brief.errands, hashing, brief.catalog.generation)
+    tick = Tick(row, hashing, errands, filling, intake, traffic, lambda: _drain(brief), drain_timeout_s)
     tick.heed_signals()
     hashing.start()
+    errands.start()
     intake.start()
     if filling is not None:
         filling.start()
@@ -131,7 +134,7 @@ class Tick:
 
     Args:
         row: its own.
-        hashing: stopped with the process.
+        hashing, errands: stopped with the process.
         filling: lets go of the store before the process ends; None in offline mode.
         intake: writes out what was reported before the process ends.
         traffic: takes its samples.
@@ -143,6 +146,7 @@ class Tick:
         self,
         row: Row,
         hashing: Hashing,
+        errands: Errands,
         filling: Filling | None,
         intake: Intake,
         traffic: Traffic,
@@ -151,6 +155,7 @@ class Tick:
     ) -> None:
         self._row = row
         self._hashing = hashing
+        self._errands = errands
         self._filling = filling
         self._intake = intake
         self._traffic = traffic
@@ -208,5 +213,6 @@ class Tick:
             self._deadline = time.monotonic() + self._drain_timeout_s
             self._row.set(Field.STATE, WorkerState.DRAINING)
             self._hashing.stop()
+            self._errands.stop()
             if self._filling is not None:
                 self._filling.stop()

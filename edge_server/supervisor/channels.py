@@ -1,7 +1,8 @@
 """Channels: a pair of sockets for each identity of a worker, between it and the sidecar.
 
-Process      made by the supervisor before the first fork, in live mode. It keeps both ends for life, so a
-             packet outlives the process that sent it and the one that is to read it.
+Process      made by the supervisor before the first fork: those of errands, in live mode also those of
+             fills. It keeps both ends for life, so a packet outlives the process that sent it and the one
+             that is to read it.
 Consistency  a pair for each identity, not for each slot: a worker that drains and its successor never
              read each other's packets.
 Lifetime     the supervisor's.
@@ -13,7 +14,7 @@ import socket
 from collections.abc import Iterator
 
 from edge_server.errors import ResourceError
-from edge_server.shm.scoreboard import LETTERS, identity_of
+from edge_server.shm.scoreboard import LETTERS, SIDECAR_SLOT, identity_of
 
 _BUFFER_BYTES = 1 << 20  # wanted; the kernel gives up to net.core.wmem_max
 
@@ -37,11 +38,18 @@ class Channels:
                     self._open(identity_of(slot, letter))
         except OSError as error:
             self.close()
-            raise ResourceError(f"cannot make channels for fills: {error.strerror}") from error
+            raise ResourceError(f"cannot make channels to the sidecar: {error.strerror}") from error
 
     def worker_end(self, identity: str) -> socket.socket:
         """Return the end of one worker."""
         return self._near[identity]
+
+    def ends_of(self, slot: int, letter: str) -> dict[str, socket.socket]:
+        """Return what a process of a slot is told: a worker its own end, the sidecar all the others."""
+        if slot == SIDECAR_SLOT:
+            return self.sidecar_ends()
+        identity = identity_of(slot, letter)
+        return {identity: self.worker_end(identity)}
 
     def sidecar_ends(self) -> dict[str, socket.socket]:
         """Return the other ends, by the identity of the worker."""
@@ -52,13 +60,13 @@ class Channels:
         for end in self._ends():
             end.close()
 
-    def leave(self, identity: str | None, *, is_sidecar: bool) -> None:
+    def leave(self, slot: int | None, letter: str) -> None:
         """Right after a fork, in the child: close what is not its own.
 
         Args:
-            identity: of the child, where it is a worker.
+            slot: of the child; None for one that serves nobody.
         """
-        kept = set(self._far.values()) if is_sidecar else {self._near.get(identity or "")}
+        kept = set() if slot is None else set(self.ends_of(slot, letter).values())
         for end in self._ends():
             if end not in kept:
                 end.close()

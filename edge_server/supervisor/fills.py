@@ -14,7 +14,6 @@ from edge_server.config.schema import Config
 from edge_server.errors import ResourceError
 from edge_server.roles import FillBrief
 from edge_server.shm.fill_index import FillIndex
-from edge_server.shm.scoreboard import SIDECAR_SLOT, identity_of
 from edge_server.shm.segment import SHM_DIR, segment_name
 from edge_server.supervisor.channels import Channels
 from edge_server.supervisor.room import index_records
@@ -45,16 +44,4 @@ class Fills:
 
     def brief(self, slot: int, letter: str) -> FillBrief:
         """Return what a process of a slot is told."""
-        if slot == SIDECAR_SLOT:
-            return FillBrief(self.index, self.memory_folder, self.channels.sidecar_ends())
-        identity = identity_of(slot, letter)
-        return FillBrief(self.index, self.memory_folder, {identity: self.channels.worker_end(identity)})
-
-    def leave(self, slot: int | None, letter: str) -> None:
-        """Right after a fork, in the child: close the channels that are not its own.
-
-        Args:
-            slot: of the child; None for one that serves nobody.
-        """
-        identity = None if slot is None or slot == SIDECAR_SLOT else identity_of(slot, letter)
-        self.channels.leave(identity, is_sidecar=slot == SIDECAR_SLOT)
+        return FillBrief(self.index, self.memory_folder, self.channels.ends_of(slot, letter))

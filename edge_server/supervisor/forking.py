@@ -1,7 +1,7 @@
 """Forking: a process for a slot, or a helper of the supervisor's own, and what it leaves behind.
 
-A child keeps its own slot's socket, the catalog of its generation and, in live mode, its own channel, the
-sidecar the other ends of all. It closes every other socket and catalog, and the supervisor's pipes,
+A child keeps its own slot's socket, the catalog of its generation and its own channels, the sidecar the other
+ends of all. It closes every other socket and catalog, and the supervisor's pipes,
 before its role begins.
 """
 
@@ -19,6 +19,7 @@ from edge_server.observe import logs
 from edge_server.roles import Brief, Roles
 from edge_server.shm.reports import Reports
 from edge_server.shm.scoreboard import SIDECAR_SLOT, Scoreboard
+from edge_server.supervisor.channels import Channels
 from edge_server.supervisor.fills import Fills
 from edge_server.supervisor.generations import Generation, Generations
 from edge_server.supervisor.listen import Listeners
@@ -32,6 +33,7 @@ class Inheritance:
     """What every process of an instance is handed, whatever its generation.
 
     Attributes:
+        errands: channels between workers and sidecar.
         fills: None in offline mode.
     """
 
@@ -39,6 +41,7 @@ class Inheritance:
     listeners: Listeners
     board: Scoreboard
     metrics_dir: str
+    errands: Channels
     reports: Reports
     fills: Fills | None = None
 
@@ -113,14 +116,16 @@ class Forking:
             scoreboard=given.board,
             reports=given.reports,
             fills=None if given.fills is None else given.fills.brief(slot.number, letter),
+            errands=given.errands.ends_of(slot.number, letter),
         )
 
     def _leave_channels(self, slot: int | None, letter: str) -> None:
+        self._given.errands.leave(slot, letter)
         self._given.reports.leave(
             is_worker=slot is not None and slot != SIDECAR_SLOT, is_sidecar=slot == SIDECAR_SLOT
         )
         if self._given.fills is not None:
-            self._given.fills.leave(slot, letter)
+            self._given.fills.channels.leave(slot, letter)
 
     def _leave(self, own: socket | None, generation: int | None) -> None:
         for listener in self._given.listeners.all():

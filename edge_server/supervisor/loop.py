@@ -24,6 +24,7 @@ from edge_server.shm.reports import Reports
 from edge_server.shm.scoreboard import SIDECAR_SLOT, Field, Scoreboard
 from edge_server.shm.segment import segment_name
 from edge_server.supervisor.building import Build, Load, build
+from edge_server.supervisor.channels import Channels
 from edge_server.supervisor.drain import OperatorDrain
 from edge_server.supervisor.fills import Fills
 from edge_server.supervisor.forking import Forking, Inheritance
@@ -54,6 +55,7 @@ class Instance:
         load: reads the configuration again, from the sources that it came from.
         spread: as of `pinning.assign`.
         began_s: CLOCK_MONOTONIC when the process started.
+        errands: channels between workers and sidecar.
         fills: None in offline mode.
         reports: what workers hand to the sidecar.
     """
@@ -66,6 +68,7 @@ class Instance:
     metrics_dir: str
     spread: int
     began_s: float
+    errands: Channels
     fills: Fills | None = None
     reports: Reports = field(default_factory=Reports)
 
@@ -85,7 +88,13 @@ class Supervisor:
         self._sidecar_rows = [row for row in board.rows() if row.slot == SIDECAR_SLOT]
         self._generations = Generations(first)
         given = Inheritance(
-            instance.roles, listeners, board, instance.metrics_dir, instance.reports, instance.fills
+            instance.roles,
+            listeners,
+            board,
+            instance.metrics_dir,
+            instance.errands,
+            instance.reports,
+            instance.fills,
         )
         self._forking = Forking(given, self._generations, signals)
         self._forking.private = self._private_descriptors

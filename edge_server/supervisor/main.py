@@ -28,6 +28,7 @@ from edge_server.shm.scoreboard import Gate, Scoreboard
 from edge_server.shm.segment import SHM_DIR, claim, process_age_s, remove_own, remove_stale, segment_name
 from edge_server.supervisor import listen, pinning
 from edge_server.supervisor.building import Load, mounted, plan_cpus
+from edge_server.supervisor.channels import Channels
 from edge_server.supervisor.fills import Fills
 from edge_server.supervisor.generations import Generation
 from edge_server.supervisor.loop import Instance, Supervisor
@@ -94,6 +95,8 @@ def _boot(
     board = Scoreboard.create(slots, segment_name("scoreboard"))
     board.generation = catalog.generation
     ledger = Ledger.create(slots, segment_name("admission-g1"))
+    errands = Channels(slots)
+    undo.callback(errands.close)
     fills = Fills.make(config, slots) if config.edge.mode == "live" else None
     if fills is not None:
         undo.callback(fills.channels.close)
@@ -104,7 +107,9 @@ def _boot(
     gc.freeze()
     gc.enable()
     first = Generation(config, catalog, cpus, ledger)
-    return Instance(first, roles, load, listeners, board, metrics_dir, spread, began_s, fills, Reports())
+    return Instance(
+        first, roles, load, listeners, board, metrics_dir, spread, began_s, errands, fills, Reports()
+    )
 
 
 def _raise_file_limit() -> None:

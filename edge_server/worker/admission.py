@@ -13,7 +13,8 @@ Waiting is judged by the guard after CoDel (RFC 8289): what matters is not one l
 for an interval there was no turn of the loop without one. Then those are refused whose own wait
 is too long, until an interval has passed without any. As libev takes first what became ready
 last, these are the requests that have waited longest already, and the others are answered as
-fast as if there were no overload.
+fast as if there were no overload. A miss is not refused for that: it waits for its origin anyway, and to
+park it costs little more than to refuse it. How many there may be is bounded by those in hand.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from blake3 import blake3
 
 from edge_server.config.schema import Config
-from edge_server.errors import NotAcceptable, NotFound, PackUnreadable
+from edge_server.errors import NotAcceptable, NotFound, Unhashed
 from edge_server.guard import header_lines
 from edge_server.http.codings import DecodeCap
 from edge_server.http.dates import http_date
@@ -32,12 +32,13 @@ from edge_server.http.headers import (
 from edge_server.http.paths import asset_key, parse_tile
 from edge_server.http.tilejson import document
 from edge_server.packs.tile_ids import zxy_to_id
-from edge_server.shm.catalog import HASH_INLINE_BYTES, Catalog, CatalogEntry, TileView
+from edge_server.shm.catalog import Catalog, CatalogEntry, TileView
 from edge_server.worker.bodies import DecodedSpan, FileSpan, MemoryBody, Source, digest_of
 from edge_server.worker.files import OpenFile
 from edge_server.worker.prepared import EMPTY_TILE, Answer, Document, EmptyTile, Negotiated, Prepared
 
 _IDENTITY = ""
+_HASHED_HERE_BYTES = 2 << 20  # an entry up to this size is hashed by the request that first needs its tag
 _COMMON_LINES = header_lines([CACHE_STATUS_HIT, *SECURITY_FIELDS])
 _ACCEPT_RANGES_LINE = header_lines([ACCEPT_RANGES])
 
@@ -77,6 +78,7 @@ class Assets:
             BadRequest: the path is malformed, or tries to leave the assets.
             NotFound: nothing mounted has it.
             PackUnreadable: its file is gone or no longer what was mounted.
+            Cold, Unhashed: it would have to wait, for a disk or for the digest of something big.
             NotAcceptable: see Negotiated.
         """
         key = asset_key(path_info)
@@ -89,6 +91,16 @@ class Assets:
         if key.endswith(".json") and (tiles := self._catalog.tilesets.get(key[:-5])) is not None:
             return Document(partial(self._tilejson, tiles))
         raise NotFound
+
+    def is_known(self, key: str) -> bool:
+        """Return whether a key is a pack's to answer, be it with a refusal."""
+        if self._catalog.find(key.encode()) >= 0:
+            return True
+        tilesets = self._catalog.tilesets
+        tile = parse_tile(key)
+        return (tile is not None and tile.name in tilesets) or (
+            key.endswith(".json") and key[:-5] in tilesets
+        )
 
     def _entry(self, index: int) -> Answer:
         entry = self._catalog.entry(index)
@@ -106,16 +118,15 @@ class Assets:
         return Negotiated((*siblings, _IDENTITY), prepare)
 
     def _entry_in(self, index: int, entry: CatalogEntry, coding: str, *, is_negotiated: bool) -> Prepared:
-        digest = self._entry_digest(index, entry)
         if entry.is_inline:
-            return self._prepared(
-                MemoryBody(self._catalog.inline(entry)), entry.length, digest, entry.media_type
-            )
+            body = MemoryBody(self._catalog.inline(entry))
+            return self._prepared(body, entry.length, self._entry_digest(index, entry), entry.media_type)
         file = self._file(entry.file)
+        span = FileSpan(file, entry.offset)
         return self._prepared(
-            FileSpan(file, entry.offset),
+            span,
             entry.length,
-            digest,
+            self._entry_digest(index, entry, span),
             entry.media_type,
             modified_s=_modified_s(file),
             coding=coding,
@@ -123,13 +134,17 @@ class Assets:
             is_archive=entry.is_archive,
         )
 
-    def _entry_digest(self, index: int, entry: CatalogEntry) -> bytes:
+    def _entry_digest(self, index: int, entry: CatalogEntry, span: FileSpan | None = None) -> bytes:
         digest = self._catalog.digests.get(index)
-        if digest is None and entry.length <= HASH_INLINE_BYTES:
-            digest = self._catalog.hash_entry(index)
-        if digest is None:
-            raise PackUnreadable("its entity tag is still being computed")
-        return digest
+        if digest is not None:
+            return digest
+        if span is not None:
+            if entry.length > _HASHED_HERE_BYTES:
+                raise Unhashed(index, entry.length)
+            span.need(0, entry.length)
+        hashed = self._catalog.hash_entry(index)
+        assert hashed is not None  # nobody stops it
+        return hashed
 
     def _tile(self, tiles: TileView, z: int, x: int, y: int, extension: str) -> Answer | EmptyTile:
         if extension not in tiles.extensions or not tiles.min_zoom <= z <= tiles.max_zoom:
@@ -159,6 +174,7 @@ class Assets:
             row = tiles.row(index)
             digest = self._catalog.digests.get(row)
             if digest is None:
+                span.need(0, length)
                 digest = digest_of(span, length)
                 self._catalog.digests.put(row, digest)
             return prepared(span, length, digest)

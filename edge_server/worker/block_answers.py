@@ -55,6 +55,14 @@ class BlockSource:
 
     send = read
 
+    def need(self, start: int, stop: int) -> None:
+        """See Source."""
+        while start < stop:
+            first = start - start % BLOCK_BYTES
+            end = min(stop, first + BLOCK_BYTES)
+            self._blocks[first].need(start - first, end - first)
+            start = end
+
     def check(self) -> None:
         """See Source."""
         for block in self._blocks.values():

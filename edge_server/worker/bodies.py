@@ -51,7 +51,12 @@ class Source(Protocol):
 
         Raises:
             PackUnreadable: they cannot be had unchanged.
+            Cold: the first of them would have to wait for a disk.
         """
+        ...
+
+    def need(self, start: int, stop: int) -> None:
+        """Raise Cold if reading the bytes ``[start, stop)`` would wait for a disk."""
         ...
 
     def check(self) -> None:
@@ -90,6 +95,10 @@ class FileSpan:
         self._file.send(self._offset + start, stop - start)
         return b""
 
+    def need(self, start: int, stop: int) -> None:
+        """See Source."""
+        self._file.need(self._offset + start, stop - start)
+
     def check(self) -> None:
         """See Source."""
         self._file.check()
@@ -109,6 +118,9 @@ class MemoryBody:
         return self._data[start:stop]
 
     send = read
+
+    def need(self, start: int, stop: int) -> None:
+        """See Source."""
 
     def check(self) -> None:
         """See Source."""
@@ -133,9 +145,11 @@ class DecodedSpan:
         Raises:
             PackUnreadable: the stored bytes cannot be had, or do not decode.
             DecodeCap: it is larger than the configuration allows, or already is as stored.
+            Cold: the stored bytes would have to wait for a disk.
         """
         if self._length > self._max_bytes:
             raise DecodeCap("bytes")
+        self._span.need(0, self._length)
         stored = self._span.read(0, self._length)
         try:
             return decode(self._coding, stored, max_bytes=self._max_bytes, max_ratio=self._max_ratio)
@@ -150,6 +164,10 @@ class DecodedSpan:
             raise PackUnreadable(str(error)) from error
 
     send = read
+
+    def need(self, start: int, stop: int) -> None:
+        """See Source."""
+        self._span.need(0, self._length)
 
     def check(self) -> None:
         """See Source."""

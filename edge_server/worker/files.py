@@ -2,6 +2,7 @@
 
 Process      a worker, single-threaded. A descriptor lives as long as somebody holds its
              OpenFile: the cache of prepared answers, or a body that is being sent.
+Waiting      `send` and `need` wait for no disk; `read` does, for what `need` has not been asked about.
 Consistency  a read counts only if the file, looked at after it, is still the one that was
              mounted: a writer changes size or mtime before it changes a byte.
 """
@@ -11,9 +12,13 @@ from __future__ import annotations
 import os
 from typing import ClassVar
 
-from edge_server.errors import PackUnreadable
+from edge_server.errors import Cold, PackUnreadable
 from edge_server.guard import File
 from edge_server.packs.reader import SourceFile
+
+WINDOW_BYTES = 1 << 20  # of a body, that must be in memory before it begins or goes on
+AHEAD_BYTES = 3 << 20  # behind the window, that the disk is asked for meanwhile
+NEEDED_BYTES = 16 << 20  # at most, that is read ahead as a whole: what is hashed or decoded at once is less
 
 
 class OpenFile:
@@ -68,9 +73,18 @@ class OpenFile:
 
         Raises:
             PackUnreadable: as `read`. A change that comes later cuts the connection.
+            Cold: it would have to wait for a disk.
         """
-        if not self.guarded.send(offset, length):
+        if not (is_sent := self.guarded.send(offset, length)):
+            if is_sent is None:
+                window = min(length, WINDOW_BYTES)
+                raise Cold(self._descriptor, offset, window, min(length - window, AHEAD_BYTES))
             raise PackUnreadable("cannot be read, or changed since it was mounted", self.source.path)
+
+    def need(self, offset: int, length: int) -> None:
+        """Raise Cold if reading these bytes would wait for a disk."""
+        if not self.guarded.at_hand(offset, length):
+            raise Cold(self._descriptor, offset, min(length, NEEDED_BYTES))
 
     def check(self) -> None:
         """Raise PackUnreadable if the file is no longer the one that was mounted."""

@@ -229,6 +229,9 @@ class _Nothing:
 
     send = read
 
+    def need(self, start: int, stop: int) -> None:
+        raise AssertionError("a record without a body is not served")
+
     def check(self) -> None:
         raise AssertionError("a record without a body is not served")
 

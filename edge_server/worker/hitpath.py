@@ -21,8 +21,8 @@ from secrets import token_hex
 from time import monotonic
 from typing import Any
 
-from edge_server.errors import InternalError, Miss, PreconditionFailed, Rejection
-from edge_server.guard import REPLAY, arrived, pressure, remember, send_fields
+from edge_server.errors import Cold, InternalError, Miss, PreconditionFailed, Rejection, Unhashed
+from edge_server.guard import LATE, REPLAY, arrived, may_wait, pressure, remember, send_fields
 from edge_server.http.cors import CorsPolicy
 from edge_server.http.dates import DateClock
 from edge_server.http.headers import sane_corr_id
@@ -39,6 +39,8 @@ from edge_server.worker.assets import Assets
 from edge_server.worker.block_answers import BlockSource
 from edge_server.worker.bodies import Stream
 from edge_server.worker.cache import TwoAgeCache
+from edge_server.worker.errands import Errands
+from edge_server.worker.files import WINDOW_BYTES
 from edge_server.worker.live import Live, LiveAssets
 from edge_server.worker.live_answers import REPEATED_S
 from edge_server.worker.prepared import FETCHED, FILLED, PACK, Answer, EmptyTile, Prepared
@@ -82,6 +84,7 @@ def bind_hit_path(
     admission: Admission,
     refusals: Refusals,
     may_repeat: bool,
+    errands: Errands,
     live: Live | None,
     enable_multi_range: bool,
     empty_tile_lines: bytes,
@@ -97,7 +100,8 @@ def bind_hit_path(
         admission: whether a request is taken up at all.
         refusals: answers what is not.
         may_repeat: whether the guard may give an answer again to the same bytes, without asking here.
-        live: where misses wait for their origin; None in offline mode, where nothing is parked.
+        errands: where answers wait for a disk or for a digest.
+        live: where misses wait for their origin; None in offline mode.
         empty_tile_lines: fields, for guard.send_fields, of the 204 for a tile that an archive does not have.
     """
     young_get = state.cache.young.get
@@ -137,11 +141,13 @@ def bind_hit_path(
         path = environ.get("PATH_INFO", "")
         found: Answer | EmptyTile | None = None
         if ((pressed := pressure()) or limits_rate) and path not in EXEMPT:
+            if pressed & LATE and must_wait_anyway(method, path):
+                pressed &= ~LATE
             reason = judge(pressed)
             if reason:
                 return refuse(environ, start_response, started, corr_id, reason)
-            if pressed & REPLAY and live is not None:
-                found, parked_as = live.replayed(path)
+            if pressed & REPLAY:
+                found, parked_as = replayed(path)
                 corr_id = parked_as or corr_id
         if method not in ("GET", "HEAD") or not path.startswith(ASSET_PREFIX):
             return decline(environ, start_response, started, corr_id, None)
@@ -229,6 +235,15 @@ def bind_hit_path(
                 return decline(environ, start_response, started, corr_id, refused)
             start_response(_OK, _PARKED)
             return b""
+        except (Cold, Unhashed) as slow:
+            try:
+                refused = errands.wait(slow, started, corr_id)
+            except Rejection as rejection:
+                refused = rejection
+            if refused is not None:
+                return decline(environ, start_response, started, corr_id, refused)
+            start_response(_OK, _PARKED)
+            return b""
         except Rejection as rejection:
             return decline(environ, start_response, started, corr_id, rejection)
         except Exception as error:  # nothing may reach bjoern, which would answer without length or reason
@@ -271,7 +286,23 @@ def bind_hit_path(
             )
         return body
 
+    def must_wait_anyway(method: str, path: str) -> bool:
+        is_asset = method in ("GET", "HEAD") and path.startswith(ASSET_PREFIX)
+        return is_asset and isinstance(assets, LiveAssets) and assets.is_absent(path)
+
+    def replayed(path: str) -> tuple[Answer | None, str | None]:
+        parked_as = errands.replayed()
+        if parked_as is not None or live is None:
+            return None, parked_as
+        may_wait()  # what it has waited for may be for it alone, and is in memory almost certainly
+        return live.replayed(path)
+
     def stream(source: Any, pieces: Any, closing: bytes, started: float, outcome: Outcome) -> Stream:
+        left = WINDOW_BYTES  # what follows is read when its turn comes, whatever that takes
+        for _, start, stop in pieces:
+            source.need(start, min(stop, start + left))
+            left = max(0, left - (stop - start))
+
         def on_close(sent: int) -> None:
             latency_s = monotonic() - started
             if latency_s <= FAST_S:

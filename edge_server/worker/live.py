@@ -16,14 +16,15 @@ from typing import Any
 from edge_server import guard
 from edge_server.config.checks import disk_targets
 from edge_server.config.schema import Config
-from edge_server.errors import Amnesia, Miss, NotFound, Refused, Rejection
+from edge_server.errors import Amnesia, BadRequest, Miss, NotFound, Refused, Rejection
+from edge_server.fill.blocks import LARGE
 from edge_server.fill.cache_control import request_directives
 from edge_server.fill.fields import SELECTING, forwarded
 from edge_server.fill.messages import Ask, Done, Kind, Outcome
 from edge_server.http.paths import asset_key
 from edge_server.observe.logs import log
 from edge_server.observe.metrics import MISS_CAUSES, metrics
-from edge_server.shm.fill_index import FillIndex
+from edge_server.shm.fill_index import FillIndex, key_id
 from edge_server.worker.assets import Assets
 from edge_server.worker.block_answers import BlockAnswer, Parts, range_wanted
 from edge_server.worker.filled import Filled, fields_of
@@ -164,6 +165,16 @@ class LiveAssets:
     def __init__(self, assets: Assets, live: Live) -> None:
         self._assets = assets
         self._live = live
+
+    def is_absent(self, path_info: str) -> bool:
+        """Return whether nothing is held for a path, so that whoever asks for it must be parked."""
+        try:
+            key = asset_key(path_info)
+        except BadRequest:
+            return False
+        index = self._live.index
+        is_held = index.locate(key_id(key)) is not None or index.locate(key_id(key, LARGE)) is not None
+        return not is_held and not self._assets.is_known(key)
 
     def prepare(self, path_info: str) -> Answer | EmptyTile:
         """Return the answer for a path as WSGI gives it; see Assets.

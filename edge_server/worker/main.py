@@ -28,12 +28,13 @@ from edge_server.observe.logs import AccessLog, log
 from edge_server.observe.reporting import Reporter
 from edge_server.observe.tally import Tally
 from edge_server.roles import Brief
-from edge_server.shm.scoreboard import SIDECAR_SLOT, Field, WorkerState
+from edge_server.shm.scoreboard import SIDECAR_SLOT, Field, Row, WorkerState
 from edge_server.worker import memory
 from edge_server.worker.admission import Admission
 from edge_server.worker.app import make_app
 from edge_server.worker.assets import Assets
 from edge_server.worker.corr_ids import bind_corr_ids
+from edge_server.worker.errands import Errands
 from edge_server.worker.filled import Filled
 from edge_server.worker.hitpath import HitPath, bind_hit_path
 from edge_server.worker.live import Live, LiveAssets
@@ -83,6 +84,9 @@ def run(brief: Brief) -> int:
         brief.catalog, config, brief.addresses[0], max_files=_max_files(), make_room=state.cache.grow_old
     )
     live = _live(brief, state, tracer)
+    errands = Errands(
+        brief.errands[brief.identity], _sidecars(brief), brief.catalog, config.ingress.timeout_secs
+    )
     hit_path = bind_hit_path(
         state,
         assets if live is None else LiveAssets(assets, live),
@@ -96,11 +100,12 @@ def run(brief: Brief) -> int:
         admission=admission,
         refusals=refusals,
         may_repeat=repeats.are_on,
+        errands=errands,
         live=live,
         enable_multi_range=config.http.enable_multi_range,
         empty_tile_lines=guard.header_lines([NO_STORE, *SECURITY_FIELDS]),
     )
-    beats = [repeats.fold, refusals.fold, pressure.publish, admission.refresh]
+    beats = [repeats.fold, refusals.fold, pressure.publish, admission.refresh, errands.sweep]
     if live is not None:
         beats.insert(0, live.fold)  # it has the guard forget what may be old
     if tracer is not None:
@@ -137,9 +142,12 @@ def _live(brief: Brief, state: HitPath, tracer: Tracer | None) -> Live | None:
         max_files=_max_files(),
         make_room=state.cache.grow_old,
     )
-    sidecars = [row for row in brief.scoreboard.rows() if row.slot == SIDECAR_SLOT]
-    parking = Parking(fills.channels[brief.identity], sidecars)
+    parking = Parking(fills.channels[brief.identity], _sidecars(brief))
     return Live(fills.index, filled, parking, config, str if tracer is None else tracer.outgoing)
+
+
+def _sidecars(brief: Brief) -> list[Row]:
+    return [row for row in brief.scoreboard.rows() if row.slot == SIDECAR_SLOT]
 
 
 def _drain(brief: Brief) -> Drain:

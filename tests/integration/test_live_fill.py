@@ -260,6 +260,8 @@ def test_two_thousand_requests_are_parked_in_one_worker_and_hits_go_on(start: Ca
         workers__count=1,
         ingress__max_inflight=4000,
         ingress__timeout_secs=30,
+        ingress__header_timeout=30,
+        workers__heartbeat_timeout=20,
         fill__queue=3000,
         fill__read_timeout=25,
     )
@@ -268,10 +270,13 @@ def test_two_thousand_requests_are_parked_in_one_worker_and_hits_go_on(start: Ca
     live.origin.default = lambda path: ok(path.encode() * 10, FRESH)
     live.origin.held.add("*")
     connections = [Connection(live.server.assets, 60) for _ in range(2000)]
-    for number, connection in enumerate(connections, 1):
-        connection.send(f"/edge/assets/n{number - 1}")
-        if number % 100 == 0:  # all at once would be shed: the last ones would wait for too long
-            eventually(lambda waiting=number: parked(live.server) == waiting, within=10)
+    eventually(lambda: value_of_gauge(live.server, "edge_connections", state="reading") == 2000, within=20)
+    worker = live.server.workers()[0]
+    os.kill(worker, signal.SIGSTOP)  # all of them are one burst for it
+    for number, connection in enumerate(connections):
+        connection.send(f"/edge/assets/n{number}")
+    os.kill(worker, signal.SIGCONT)
+    eventually(lambda: parked(live.server) == 2000, within=10)
     assert live.get("hit")["Cache-Status"] == HIT
     live.origin.release.set()
     for number, connection in enumerate(connections):
@@ -290,16 +295,18 @@ def parked(server: Server) -> float:
 def test_a_full_queue_is_a_429_with_retry_after(start: Callable[..., Live]) -> None:
     live = start(fill__concurrency=1, fill__queue=1, fill__per_host=1)
     live.origin.held.add("*")
-    with ThreadPoolExecutor(6) as pool:
-        asked = [pool.submit(live.get, f"q{number}") for number in range(6)]
-        eventually(lambda: sum(one.done() for one in asked) >= 4)
+    with ThreadPoolExecutor(2) as pool:
+        running = pool.submit(live.get, "running")
+        eventually(lambda: live.origin.asked["/running"] == 1)
+        waiting = pool.submit(live.get, "waiting")
+        eventually(lambda: value_of_gauge(live.server, "edge_queue_depth", queue="fill") == 1)
+        busy: list[Answer] = [live.get(f"more{number}") for number in range(4)]
         live.origin.release.set()
-        answers: list[Answer] = [one.result() for one in asked]
-    busy = [answer for answer in answers if answer.status == 429]
-    assert len(busy) == 4
+        assert (running.result().status, waiting.result().status) == (404, 404)
+    assert {answer.status for answer in busy} == {429}
     assert {answer["X-Reason"] for answer in busy} == {"busy"}
     assert all(int(answer["Retry-After"]) >= 1 for answer in busy)
-    assert value(live.server, "edge_queue_dropped_total", queue="fill") == 4
+    eventually(lambda: value(live.server, "edge_queue_dropped_total", queue="fill") == 4)
 
 
 def test_a_request_that_waits_when_the_sidecar_is_killed_is_answered_by_its_successor(

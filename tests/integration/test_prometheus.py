@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -32,6 +34,12 @@ PROMISED = [
     "avg(edge_queue_depth)",
     "sum(rate(edge_queue_dropped_total[5m]))",
     "sum by (op) (rate(io_timeouts_total[5m]))",
+]
+RUNBOOK = Path(__file__).parents[2] / "docs/RUNBOOK.md"
+MANUAL = [
+    line
+    for block in re.findall(r"^```promql\n(.*?)^```$", RUNBOOK.read_text(), re.MULTILINE | re.DOTALL)
+    for line in block.splitlines()
 ]
 
 
@@ -155,7 +163,7 @@ def wait_until_seen(server: Server, made: Prometheus) -> None:
 
 
 @needs_prometheus
-@pytest.mark.parametrize("expression", PROMISED)
+@pytest.mark.parametrize("expression", sorted({*PROMISED, *MANUAL}))
 def test_what_the_manual_asks_has_an_answer(observed: Observed, expression: str) -> None:
     assert observed.prometheus.query(expression)
 

@@ -125,3 +125,38 @@ def test_hash_prints_what_stands_in_etags(
 def test_a_pack_that_cannot_be_read_ends_with_78(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["pack", verb, "/nowhere.pmtiles"]) == 78
     assert "pack /nowhere.pmtiles" in capsys.readouterr().err
+
+
+def test_hashes_of_before_a_restore_are_compared(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["pack", "hash", str(folder)]) == 0
+    known = tmp_path / "assets.b3"
+    known.write_text(capsys.readouterr().out)
+    for more in ([], ["--sample", "1"], ["--sample", "100"]):
+        assert main(["pack", "hash", "--check", str(known), *more, str(folder)]) == 0
+    assert capsys.readouterr().out.splitlines() == ["ok: 2 of 2", "ok: 1 of 1", "ok: 2 of 2"]
+
+    (folder / "c.txt").write_bytes(b"tezt")
+    (folder / "a/b.css").unlink()
+    assert main(["pack", "hash", "--check", str(known), str(folder)]) == 78
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == ["missing: a/b.css", "changed: c.txt"]
+    assert captured.out == "ok: 0 of 2\n"
+
+
+def test_what_is_no_list_of_hashes_is_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = tmp_path / "other"
+    known.write_text("d41d8cd9  c.txt\n")
+    assert main(["pack", "hash", "--check", str(known), str(folder)]) == 2
+    assert f"{known}:1: not a line of svc-edge pack hash" in capsys.readouterr().err
+
+
+def test_a_sample_alone_means_that_no_more_than_the_sample_is_read(
+    archive: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["pack", "verify", "--sample", "3", str(archive)]) == 0
+    assert main(["pack", "verify", "--sample", "3", "--mode", "full", str(archive)]) == 2
+    assert "leave out --sample" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -74,3 +75,31 @@ def test_it_stops_within_an_entry() -> None:
     work._thread.join(5)
     assert not work._thread.is_alive()
     assert entries.hashed == [1]
+
+
+def test_what_somebody_waits_for_is_hashed_at_once_and_told() -> None:
+    release = threading.Event()
+    entries = Entries({1: lambda stop: release.wait(5) and b"1" * 32, 2: b"2" * 32})
+    work = Hashing(entries)  # type: ignore[arg-type]
+    told: list[tuple[int, bool]] = []
+    work.start()
+    eventually(lambda: entries.hashed == [1])  # the background is at the first one, for long
+    work.want(2, lambda is_hashed: told.append((2, is_hashed)))
+    eventually(lambda: told == [(2, True)])
+    work.want(1, lambda is_hashed: told.append((1, is_hashed)))
+    assert entries.hashed == [1, 2]  # nobody begins what is in hand
+    release.set()
+    eventually(lambda: told == [(2, True), (1, True)])
+
+
+def test_who_waits_for_what_cannot_be_read_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hashing, "log", lambda *_, **__: None)
+
+    def unreadable(stop: Any) -> bytes:
+        raise PackUnreadable("it is gone", "/secret/place")
+
+    work = Hashing(Entries({1: unreadable}))  # type: ignore[arg-type]
+    told: list[bool] = []
+    for _ in range(3):
+        work.want(1, told.append)
+    eventually(lambda: told == [False] * 3)

@@ -11,6 +11,7 @@ from edge_server.guard.drain import Drain
 from edge_server.observe import logs
 from edge_server.roles import Brief
 from edge_server.shm.scoreboard import Field, Row, WorkerState
+from edge_server.sidecar.errands import Errands
 from edge_server.sidecar.hashing import Hashing
 from edge_server.sidecar.intake import Intake
 from edge_server.sidecar.main import PATIENCE_S, Tick
@@ -47,8 +48,10 @@ def tick(row: Row, brief: Brief, busy: list[int], monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os, "_exit", end)
     monkeypatch.setattr(logs, "flush", lambda: None)
     drain = partial(Drain, brief.listener, lambda: False, PATIENCE_S)
+    hashing = Hashing(brief.catalog)
+    errands = Errands(row, {}, hashing, 1)
     intake, traffic = Intake(brief.reports, None, None), Traffic(brief.metrics_dir, brief.scoreboard)
-    return Tick(row, Hashing(brief.catalog), None, intake, traffic, drain, drain_timeout_s=60)
+    return Tick(row, hashing, errands, None, intake, traffic, drain, drain_timeout_s=60)
 
 
 def test_a_tick_beats_and_shows_what_is_in_flight(tick: Tick, row: Row, busy: list[int]) -> None:

@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from edge_server.shm.scoreboard import SIDECAR_SLOT
 from edge_server.supervisor.channels import Channels
 
 
@@ -41,22 +42,22 @@ def test_no_end_ever_waits(channels: Channels) -> None:
 
 
 @pytest.mark.parametrize(
-    ("identity", "is_sidecar", "kept"),
-    [("1b", False, 1), (None, True, 4), (None, False, 0)],
+    ("slot", "letter", "kept"),
+    [(1, "b", 1), (SIDECAR_SLOT, "a", 4), (None, "", 0)],
     ids=["worker", "sidecar", "helper"],
 )
 def test_a_child_keeps_its_own_ends_only(
-    channels: Channels, identity: str | None, is_sidecar: bool, kept: int
+    channels: Channels, slot: int | None, letter: str, kept: int
 ) -> None:
     far, near = (
         channels.sidecar_ends(),
         {name: channels.worker_end(name) for name in ("0a", "0b", "1a", "1b")},
     )
-    channels.leave(identity, is_sidecar=is_sidecar)
+    channels.leave(slot, letter)
     left = [end for end in (*far.values(), *near.values()) if end.fileno() >= 0]
     assert len(left) == kept
-    if identity is not None:
-        assert left == [near[identity]]
-    if is_sidecar:
+    if slot == 1:
+        assert left == [near["1b"]]
+    if slot == SIDECAR_SLOT:
         assert left == list(far.values())
     channels.close()

@@ -17,6 +17,7 @@ from edge_server.shm.admission import Ledger
 from edge_server.shm.catalog import Catalog
 from edge_server.shm.scoreboard import Scoreboard
 from edge_server.shm.segment import segment_name
+from edge_server.supervisor.channels import Channels
 from edge_server.supervisor.generations import Generation
 from edge_server.supervisor.listen import Listeners, bind_alone
 from edge_server.supervisor.loop import Instance, Supervisor
@@ -35,7 +36,7 @@ def supervisor() -> Iterator[Supervisor]:
     listeners = Listeners((), bind_alone(config.metrics_addr._replace(port=0)), ("", ""))
     roles = Roles(worker=lambda brief: 0, sidecar=lambda brief: 0)
     first = Generation(config, catalog, (), ledger)
-    instance = Instance(first, roles, lambda: Loaded(config, {}), listeners, board, "", 0, 0.0)
+    instance = Instance(first, roles, lambda: Loaded(config, {}), listeners, board, "", 0, 0.0, Channels(0))
     made = Supervisor(instance, signals, Notifier({}))
     yield made
     made._watch.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -32,6 +33,7 @@ from edge_server.worker.admission import Admission
 from edge_server.worker.app import make_app
 from edge_server.worker.assets import Assets
 from edge_server.worker.corr_ids import bind_corr_ids
+from edge_server.worker.errands import Errands
 from edge_server.worker.hitpath import HitPath, bind_hit_path
 from edge_server.worker.refusals import Refusals
 from tests.wsgi_client import BIG, TILE, Client, PlannedBodies
@@ -76,6 +78,7 @@ def make_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
     monkeypatch.setattr(refusals, "send_fields", planned.send_fields)
     monkeypatch.setattr(hitpath, "pressure", lambda: 0)
     catalogs: list[Catalog | Scoreboard | Ledger] = []
+    sockets: list[socket.socket] = []
     root = tmp_path / "assets"
     root.mkdir()
     (root / "a.txt").write_bytes(b"hello, edge")
@@ -105,6 +108,8 @@ def make_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
         scoreboard.missing_gates = Gate(0)
         ledger = Ledger.create(1, segment_name(f"test-{len(catalogs)}-admission"))
         catalogs.extend((catalog, scoreboard, ledger))
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sockets.extend((near, far))
         state, tally, access_log, clock = HitPath(capacity), Tally(), AccessLog(0), DateClock()
         policy = CorsPolicy(config.cors.allow_origins)
         shared = policy if config.cors.allow_origins else None
@@ -128,6 +133,7 @@ def make_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
             admission=Admission(config.ingress, scoreboard, scoreboard.row(0), ledger, 0),
             refusals=Refusals(tally=tally, access_log=access_log, clock=clock, cors=shared),
             may_repeat=False,
+            errands=Errands(near, [], catalog, config.ingress.timeout_secs),
             live=None,
             enable_multi_range=config.http.enable_multi_range,
             empty_tile_lines=guard.header_lines([NO_STORE, *SECURITY_FIELDS]),
@@ -135,6 +141,8 @@ def make_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
         return Client(callable_app, root, state, tally, scoreboard, catalog, planned)
 
     yield make
+    for end in sockets:
+        end.close()
     for catalog in catalogs:
         if isinstance(catalog, Catalog):
             catalog.close()
