@@ -184,7 +184,7 @@ def test_a_whole_life_needs_nothing_that_the_unit_forbids(
     eventually(lambda: len(server.events("worker_exit")) >= 2, within=10)
     os.kill(eventually(lambda: serving(server))[0], signal.SIGSTOP)  # the supervisor ends and replaces it
     eventually(
-        lambda: [line for line in server.events("worker_exit") if line["signal"] == "SIGKILL"][2:], within=20
+        lambda: [line for line in server.events("worker_exit") if line.get("signal") == "SIGKILL"][2:], within=20
     )
     eventually(lambda: len(serving(server)) == 2, within=20)
     check_answers(server, world)
