@@ -64,6 +64,9 @@ class Errands:
         sidecar_rows: where the sidecars say that they run errands.
         catalog: of this worker's generation.
         budget_s: `ingress.timeout_secs`; of a request, and of each window of a body.
+
+    Attributes:
+        last_token: of the request that was parked last; 0 before the first.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Errands:
         self._by_ticket: dict[int, _Wait] = {}
         self._by_key: dict[object, _Wait] = {}
         self._replays: dict[int, _Replay] = {}
+        self.last_token = 0
         self._replayed = (0, 0)  # the token of the replay that is being answered, and its rounds
         self._next_ticket = (secrets.randbits(32) << 20) + 1
         self._is_watching = False
@@ -97,13 +101,13 @@ class Errands:
             return _too_late(slow)
         wait = self._ask(slow) if rounds < _ROUNDS else None
         if wait is not None:
-            wait.parked[guard.park()] = _Parked(deadline_s, corr_id, rounds + 1)
+            wait.parked[self._park()] = _Parked(deadline_s, corr_id, rounds + 1)
             return None
         if isinstance(slow, Unhashed):
             if slow.length > HASH_INLINE_BYTES:
                 return _too_late(slow)
             self._catalog.hash_entry(slow.entry)
-        self._resume(guard.park(), _Parked(deadline_s, corr_id, rounds + 1), may_wait=True)
+        self._resume(self._park(), _Parked(deadline_s, corr_id, rounds + 1), may_wait=True)
         return None
 
     def replayed(self) -> str | None:
@@ -162,6 +166,10 @@ class Errands:
             if not wait.parked and not wait.resting:
                 self._forget(wait)
         self._fold()
+
+    def _park(self) -> int:
+        self.last_token = guard.park()
+        return self.last_token
 
     def _ask(self, slow: Cold | Unhashed) -> _Wait | None:
         """Return the errand that sees to it, running already or new; None where nobody runs it."""

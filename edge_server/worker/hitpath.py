@@ -325,7 +325,8 @@ def bind_hit_path(
         method = environ["REQUEST_METHOD"]
         latency_s = monotonic() - started
         tally.record(ASSETS, method, 204, latency_s, hit="pack")
-        if may_repeat and method == "GET" and "HTTP_X_CORR_ID" not in environ:
+        is_its_own = "HTTP_X_CORR_ID" in environ or "HTTP_TRACEPARENT" in environ
+        if may_repeat and method == "GET" and not is_its_own:
             remember(KINDS[PACK, 204], "", None, 0)
         if wants_line(204):
             access_log.request(

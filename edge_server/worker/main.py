@@ -109,7 +109,7 @@ def run(brief: Brief) -> int:
     if live is not None:
         beats.insert(0, live.fold)  # it has the guard forget what may be old
     if tracer is not None:
-        hit_path = tracer.wrap(hit_path, None if live is None else live.parking)
+        hit_path = tracer.wrap(hit_path, errands, *([] if live is None else [live.parking]))
         beats.append(tracer.fold)
     elif config.audit.enabled:
         beats.append(reporter.flush)

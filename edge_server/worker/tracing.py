@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from time import monotonic, time_ns
-from typing import Any
+from typing import Any, Protocol
 
 from edge_server import guard
 from edge_server.observe.logs import AccessLog, OnReject
@@ -34,11 +34,16 @@ from edge_server.observe.spans import (
     parse,
 )
 from edge_server.worker.hitpath import Body, StartResponse, WsgiApp
-from edge_server.worker.parking import Parking
 
 FORGOTTEN_S = 120.0
 
 Attributes = dict[str, str | int | float | bool]
+
+
+class Parks(Protocol):
+    """What parks requests: parking.py and errands.py. `last_token` is of the last one, 0 before the first."""
+
+    last_token: int
 
 
 class _Request:
@@ -76,14 +81,21 @@ class Tracer:
         self._now: _Request | None = None
         self._parked: dict[int, _Request] = {}
 
-    def wrap(self, hit_path: WsgiApp, parking: Parking | None) -> WsgiApp:
-        """Return the callable that knows which request is being answered."""
+    def wrap(self, hit_path: WsgiApp, *parks: Parks) -> WsgiApp:
+        """Return the callable that knows which request is being answered, however often it is parked.
+
+        Args:
+            parks: all that may park it.
+        """
+
+        def tokens() -> list[int]:
+            return [each.last_token for each in parks]
 
         def traced(environ: dict[str, Any], start_response: StartResponse) -> Body:
             request = self._parked.pop(guard.replay_of(), None) or _Request(environ.get("HTTP_TRACEPARENT"))
             request.began_ns = request.began_ns or time_ns()
             self._now = request
-            parked_before = 0 if parking is None else parking.last_token
+            before = tokens()
 
             def begin(status: str, fields: list[tuple[str, str]], *more: Any) -> Any:
                 request.head_ns = time_ns()
@@ -93,9 +105,9 @@ class Tracer:
                 return hit_path(environ, begin)
             finally:
                 self._now = None
-                if parking is not None and parking.last_token != parked_before:
+                for token in {*tokens()} - {*before}:
                     request.seen_s = monotonic()
-                    self._parked[parking.last_token] = request
+                    self._parked[token] = request
 
         return traced
 

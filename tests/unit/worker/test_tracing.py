@@ -19,7 +19,7 @@ TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 class Reported:
-    """Stands in for a Reporter, and for the parking."""
+    """Stands in for a Reporter, and for what parks."""
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
@@ -119,7 +119,7 @@ def test_a_request_that_was_parked_goes_on_with_its_ids(
         answer(log, 206)
         return b"x"
 
-    traced = tracer.wrap(hit_path, reported)  # type: ignore[arg-type]
+    traced = tracer.wrap(hit_path, reported)
     environ = {"HTTP_TRACEPARENT": f"00-{TRACE}-{PARENT}-01"}
     traced(environ, lambda *_: None)
     assert reported.spans == []
@@ -132,6 +132,33 @@ def test_a_request_that_was_parked_goes_on_with_its_ids(
     assert all(http.start_ns <= span.start_ns <= span.end_ns <= http.end_ns for span in reported.spans)
 
 
+def test_a_request_that_is_parked_for_its_origin_and_then_for_a_disk_keeps_its_ids(
+    tracer: Tracer, reported: Reported, lines: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, errands = TracedAccessLog(0, tracer), Reported()
+    token, outgoing = 0, []
+    monkeypatch.setattr(guard, "replay_of", lambda: token)
+
+    def hit_path(environ: dict[str, Any], start_response: Callable[..., Any]) -> bytes:
+        outgoing.append(tracer.outgoing())
+        if token == 0:
+            reported.last_token = 5
+        elif token == 5:
+            errands.last_token = 6
+        else:
+            assert log.wants(503)
+            answer(log, 503, "timeout")
+        return b""
+
+    traced = tracer.wrap(hit_path, errands, reported)
+    for replayed in (0, 5, 6):
+        token = replayed
+        traced({"HTTP_TRACEPARENT": f"00-{TRACE}-{PARENT}-01"}, lambda *_: None)
+    (http,) = reported.named(HTTP)
+    assert outgoing == [f"00-{TRACE}-{http.span_id}-00"] * 3
+    assert tracer._parked == {}
+
+
 def test_a_request_whose_client_left_while_it_was_parked_is_forgotten(
     tracer: Tracer, reported: Reported, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,7 +168,7 @@ def test_a_request_whose_client_left_while_it_was_parked_is_forgotten(
         reported.last_token += 1
         return b""
 
-    traced = tracer.wrap(hit_path, reported)  # type: ignore[arg-type]
+    traced = tracer.wrap(hit_path, reported)
     for _ in range(3):
         traced({}, lambda *_: None)
     tracer.fold()

@@ -153,6 +153,7 @@ def test_what_was_read_ahead_resumes_who_asked_with_its_correlation_id(world: Wo
     (asked,) = world.asked()
     assert asked[1:] == (0, 10, 5)
     assert world.guard.resumed == []
+    assert world.errands.last_token == 1
     world.done(asked.ticket)
     assert world.guard.resumed == [1]
     assert world.replayed(1) == "mine"
