@@ -51,7 +51,8 @@ class Errands:
             if not is_owed and (self._is_closed or len(self._waiting) >= self._max_waiting):
                 raise FillUnavailable(f"too much waits for {self._name}")
             self._waiting.append(errand)
-            if self._idle:
+            # NOTE: a thread that was notified is idle until it has run: it is no thread for another errand.
+            if len(self._waiting) <= self._idle:
                 self._changed.notify()
             elif self._threads < self._max_threads:
                 self._threads += 1

@@ -183,6 +183,18 @@ def test_an_errand_that_hangs_is_left_and_told_so_when_it_is_over() -> None:
     errands.close()
 
 
+def test_an_errand_that_hangs_has_only_its_own_thread_however_fast_errands_come() -> None:
+    for _ in range(20):
+        errands, gate, done = Errands("test", 2), threading.Event(), threading.Event()
+        errands.run(lambda: None, time.monotonic() + 5)
+        eventually(lambda errands=errands: errands._idle == 1)  # type: ignore[misc]  # bound now
+        errands.post(lambda gate=gate: gate.wait(5))  # type: ignore[misc]
+        errands.post(done.set)
+        assert done.wait(2)
+        gate.set()
+        errands.close()
+
+
 def test_errands_are_bounded_and_raise_what_they_raise() -> None:
     errands, gate = Errands("test", 1, waiting=1), threading.Event()
     began = threading.Event()
