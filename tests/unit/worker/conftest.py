@@ -96,6 +96,7 @@ def make_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
         ingress: Ingress | None = None,
         capacity: int = 64,
         max_files: int = 64,
+        may_repeat: bool = False,
     ) -> Client:
         config = replace(Config(), http=http or Http(), cors=cors or Cors(), ingress=ingress or Ingress())
         packs = [
@@ -132,7 +133,7 @@ def make_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
             generation=scoreboard.generation_word,
             admission=Admission(config.ingress, scoreboard, scoreboard.row(0), ledger, 0),
             refusals=Refusals(tally=tally, access_log=access_log, clock=clock, cors=shared),
-            may_repeat=False,
+            may_repeat=may_repeat,
             errands=Errands(near, [], catalog, config.ingress.timeout_secs),
             live=None,
             enable_multi_range=config.http.enable_multi_range,

@@ -12,6 +12,7 @@ import pytest
 from blake3 import blake3
 
 from edge_server.config.schema import Cors, Http
+from edge_server.worker import hitpath
 from tests.wsgi_client import BIG, TILE, Client
 
 MakeClient = Callable[..., Client]
@@ -219,6 +220,20 @@ def test_a_tile_that_is_not_there(get: Client, path: str, status: int) -> None:
 
 def test_an_absent_tile_is_404_where_that_is_wanted(make_client: MakeClient) -> None:
     assert make_client(http=Http(empty_tile=404))("maps/world/1/0/1.mvt").status == 404
+
+
+@pytest.mark.parametrize("path", ["a.txt", "maps/world/1/0/1.mvt"], ids=["entry", "empty tile"])
+def test_what_no_other_request_will_say_is_not_given_to_the_guard(
+    make_client: Callable[..., Client], path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[object] = []
+    monkeypatch.setattr(hitpath, "remember", lambda *told: kept.append(told))
+    client = make_client(may_repeat=True)
+    client(path, X_CORR_ID="one")
+    client(path, TRACEPARENT="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00")
+    assert kept == []
+    client(path)
+    assert len(kept) == 1
 
 
 def test_the_tilejson_names_tiles_at_the_host_that_the_client_used(get: Client) -> None:
