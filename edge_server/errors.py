@@ -251,3 +251,8 @@ class FillUnavailable(Rejection):
     """The origin cannot be reached, or nobody here can fetch at present."""
 
     status, reason = 503, "fill_unavailable"
+
+
+class StoreUnavailable(FillUnavailable):
+    """The store takes no more, or its disk takes too long. Says nothing of the origin, and another attempt
+    does not help."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from edge_server.config.schema import Config
-from edge_server.errors import FillTimeout, FillUnavailable, Rejection
+from edge_server.errors import FillTimeout, FillUnavailable, Rejection, StoreUnavailable
 from edge_server.fill.breaker import Breaker
 from edge_server.fill.deadline import Cancellation, ConnectTimeout, Deadline
 from edge_server.fill.fetch import Answer, Fetcher, StatusFailure
@@ -133,6 +133,9 @@ class Attempts:
         except FillTimeout as failure:
             self._hooks.timed_out("connect" if isinstance(failure, ConnectTimeout) else "fill")
             breaker.failed()
+            raise
+        except StoreUnavailable:
+            breaker.abandoned()
             raise
         except FillUnavailable:
             breaker.failed()

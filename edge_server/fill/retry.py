@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edge_server.config.schema import LiveFillRetry
-from edge_server.errors import FillTimeout, FillUnavailable
+from edge_server.errors import FillTimeout, FillUnavailable, StoreUnavailable
 from edge_server.fill.fetch import StatusFailure
 from edge_server.fill.wire import Cut
 
@@ -28,7 +28,9 @@ def wait_ms(attempt: int, retry: LiveFillRetry, uniform: Callable[[float, float]
 
 def is_transient(failure: Exception, retry: LiveFillRetry) -> bool:
     """Return whether a failed attempt is worth another: a listed status, or with ``timeout`` any
-    answer that did not come, or not to its end."""
+    answer that did not come, or not to its end. An answer that could not be stored is not."""
     if isinstance(failure, StatusFailure):
         return failure.status in retry.retry_on
+    if isinstance(failure, StoreUnavailable):
+        return False
     return "timeout" in retry.retry_on and isinstance(failure, (FillTimeout, FillUnavailable, Cut))

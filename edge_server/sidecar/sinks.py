@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from edge_server.cas.store import Store
 from edge_server.cas.writer import Writer
-from edge_server.errors import FillUnavailable, NoRoom
+from edge_server.errors import FillUnavailable, NoRoom, StoreUnavailable
 from edge_server.fill.errands import Errands
 from edge_server.shm.fill_index import MEMORY
 
@@ -50,14 +50,14 @@ class StoreSink:
         """Take the next bytes.
 
         Raises:
-            FillUnavailable: the store has no room for them, or its disk takes too long.
+            StoreUnavailable: the store has no room for them, or its disk takes too long.
         """
         if self.writer.write_in_memory(data):
             return
         try:
             self._errand(lambda: self.writer.write(data))
         except NoRoom as error:
-            raise FillUnavailable(str(error)) from error
+            raise StoreUnavailable(str(error)) from error
 
     def digest(self) -> bytes:
         """Return the BLAKE3-256 of what was written."""
@@ -67,7 +67,7 @@ class StoreSink:
         """Call what commits the writer, by a thread where that touches a disk; return what it returns.
 
         Raises:
-            FillUnavailable: the disk takes too long.
+            StoreUnavailable: the disk takes too long.
         """
         return step() if self.writer.number == MEMORY else self._errand(step)
 
@@ -85,7 +85,9 @@ class StoreSink:
             return self._errands.run(step, monotonic() + DISK_S, self.writer.abort)
         except TimeoutError as error:
             self._is_lost = True  # the thread that hangs has it, and aborts it
-            raise FillUnavailable("the disk takes too long") from error
+            raise StoreUnavailable("the disk takes too long") from error
+        except FillUnavailable as error:
+            raise StoreUnavailable(str(error)) from error
 
 
 def opener(store: Store) -> Callable[[int | None, bool], StoreSink]:
@@ -109,7 +111,9 @@ def opener(store: Store) -> Callable[[int | None, bool], StoreSink]:
         try:
             return errands.run(begin, monotonic() + DISK_S, abandon)
         except TimeoutError as error:
-            raise FillUnavailable("the disk takes too long") from error
+            raise StoreUnavailable("the disk takes too long") from error
+        except FillUnavailable as error:
+            raise StoreUnavailable(str(error)) from error
 
     def open_sink(length: int | None, may_store: bool) -> StoreSink:
         try:
@@ -117,6 +121,6 @@ def opener(store: Store) -> Callable[[int | None, bool], StoreSink]:
                 return StoreSink(store.begin(length, is_memory_only=not may_store), errands)
             return StoreSink(begin_on_disk(length), errands)
         except NoRoom as error:
-            raise FillUnavailable(str(error)) from error
+            raise StoreUnavailable(str(error)) from error
 
     return open_sink

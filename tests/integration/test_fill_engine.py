@@ -13,7 +13,15 @@ import pytest
 from blake3 import blake3
 
 from edge_server.config.schema import LiveFillRetry
-from edge_server.errors import Busy, FillUnavailable, InternalError, NotAllowed, NotFound, Rejection
+from edge_server.errors import (
+    Busy,
+    FillUnavailable,
+    InternalError,
+    NotAllowed,
+    NotFound,
+    Rejection,
+    StoreUnavailable,
+)
 from edge_server.fill.breaker import FAILURES
 from edge_server.fill.engine import Fetched, Request
 from edge_server.fill.storing import Known
@@ -222,6 +230,19 @@ def test_a_host_that_fails_again_and_again_is_left_alone_then_probed() -> None:
         assert len(origin.requests) == FAILURES
         origin.script = says(ok(b"x"))
         eventually(lambda: isinstance(asked.get("probe"), Fetched), within=4)
+        assert isinstance(asked.get("again"), Fetched)
+
+
+def test_a_store_that_takes_nothing_is_not_held_against_the_origin(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(sink: MemorySink, data: bytes) -> int:
+        raise StoreUnavailable("no room")
+
+    with scripted(says(ok(b"x"))) as origin, asking(origin.port, retry=QUICK) as asked:
+        with monkeypatch.context() as patched:
+            patched.setattr(MemorySink, "write", full)
+            answers = [asked.get(str(number)) for number in range(FAILURES + 1)]
+        assert {type(answer) for answer in answers} == {StoreUnavailable}
+        assert len(origin.requests) == FAILURES + 1
         assert isinstance(asked.get("again"), Fetched)
 
 

@@ -19,6 +19,7 @@ from edge_server.errors import (
     FillUnavailable,
     IntegrityError,
     NotAllowed,
+    StoreUnavailable,
     UpstreamServerError,
 )
 from edge_server.fill.breaker import FAILURES, FIRST_OPEN_S, LONGEST_OPEN_S, Breaker, State
@@ -56,6 +57,7 @@ def test_a_wait_doubles_up_to_the_longest(attempt: int, ms: float) -> None:
         (StatusFailure(500, UpstreamServerError()), False),
         (FillTimeout(), True),
         (FillUnavailable(), True),
+        (StoreUnavailable(), False),
         (Cut("x"), True),
         (IntegrityError(), False),
         (EtagInvalid(), False),
