@@ -2,7 +2,8 @@
 
 Process      the sidecar, under the store's lock.
 Consistency  a record is put when its body stands, and removed before its body goes. What fails on the
-             disk is left for the sweep of what nobody knows.
+             disk is left for the sweep of what nobody knows. Once it is closed nothing is put or removed:
+             a thread that has waited for a disk all the while finds that index and bodies are another's.
 Lifetime     built from the fill index and the disk's records by each sidecar.
 """
 
@@ -15,6 +16,7 @@ from edge_server.cas.disk import Disk, OnEvent
 from edge_server.cas.eviction import Eviction
 from edge_server.cas.sieve import Sieve
 from edge_server.cas.tier import Tier
+from edge_server.errors import NoRoom
 from edge_server.shm.fill_index import (
     DISK,
     MEMORY,
@@ -61,6 +63,7 @@ class Contents:
         unsettled: digests of bodies that are to be copied to the disk, in their order.
         unverified: digests of bodies that nobody has hashed since this instance began.
         installing: digests of files that are about to be bodies on the disk.
+        is_closed: whether another process may be the writer by now.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class Contents:
         self.unsettled: dict[bytes, None] = {}
         self.unverified: dict[bytes, None] = {}
         self.installing: set[bytes] = set()
+        self.is_closed = False
         self._on_event = on_event
 
     def tier(self, number: int) -> Tier:
@@ -111,8 +115,9 @@ class Contents:
             digest: of the body; None for that of the record.
 
         Raises:
-            NoRoom: the fill index has no room, whatever is evicted.
+            NoRoom: the fill index has no room, whatever is evicted; or it is closed.
         """
+        self.require_open()
         old = self.index.stored(key_id)
         order = order or (time.time_ns() if old is None else old.order)
         if old is None:
@@ -127,9 +132,18 @@ class Contents:
             self._keep(Stored(key_id, key, is_cut, order, -1, made), old)
         return made
 
+    def require_open(self) -> None:
+        """See that this process is the writer still.
+
+        Raises:
+            NoRoom: it is not.
+        """
+        if self.is_closed:
+            raise NoRoom("the store is another process's by now")
+
     def remove(self, key_id: bytes) -> bool:
         """Forget a key, and its body if no other has it; return whether it was there."""
-        old = self.index.stored(key_id)
+        old = None if self.is_closed else self.index.stored(key_id)
         if old is None:
             return False
         self.index.remove(key_id)
@@ -140,7 +154,7 @@ class Contents:
 
     def drop(self, digest: bytes) -> int:
         """Forget a body and all of its keys; return how many there were."""
-        body = self.bodies.pop(digest, None)
+        body = None if self.is_closed else self.bodies.pop(digest, None)
         if body is None:
             return 0
         for key_id in body.keys:
@@ -180,7 +194,7 @@ class Contents:
 
     def verify(self, digest: bytes, body: Body) -> None:
         """Note that a body is what its name says."""
-        if not body.is_verified:
+        if not body.is_verified and not self.is_closed:
             self._trust(digest, body)
             self.retarget(body)
 
@@ -193,14 +207,14 @@ class Contents:
 
     def make_room(self, number: int) -> bool:
         """Evict until all that is claimed of a tier has room; return whether it has."""
-        return self.eviction.make_room(number)
+        return not self.is_closed and self.eviction.make_room(number)
 
     def lose(self, digest: bytes, number: int) -> None:
         """Note that a body is not in a tier any more; where it is in no other, its keys are forgotten."""
         body = self.bodies[digest]
         if body.tiers == {number}:
             self.drop(digest)
-        else:
+        elif not self.is_closed:
             self._move_out(digest, body, number)
 
     def keep(self, body: Body) -> None:
@@ -218,6 +232,8 @@ class Contents:
 
     def fail(self, number: int, error: OSError) -> None:
         """Note that a tier does not work; memory is given another try with the next body."""
+        if self.is_closed:
+            return
         if number == DISK and self.disk is not None:
             self.disk.fail(error)
         else:
@@ -246,6 +262,8 @@ class Contents:
         self._take_out(digest, body, number)
 
     def _take_out(self, digest: bytes, body: Body, number: int) -> None:
+        if self.is_closed:
+            return
         tier = self.tier(number)
         body.tiers.discard(number)
         tier.queue.discard(digest)
@@ -302,5 +320,7 @@ class Contents:
 
     def _show(self) -> None:
         """Store in the index how much there is, for whoever reads it there."""
+        if self.is_closed:
+            return
         self.index.set(Word.MEMORY_BYTES, self.memory.used_bytes)
         self.index.set(Word.DISK_BYTES, 0 if self.disk is None else self.disk.tier.used_bytes)

@@ -53,7 +53,7 @@ class Opening:
         opening.start()
         opening.join(OPENING_S)
         with self._lock:
-            if disk.is_opening:
+            if disk.is_opening and self._is_writer():
                 disk.fail(TimeoutError(errno.ETIMEDOUT, "opening takes long"))
 
     def _open(self, disk: Disk, forgotten: set[bytes], expected: dict[bytes, int]) -> None:
@@ -62,12 +62,10 @@ class Opening:
             opened = disk.open(forgotten)
             survey = self._adoption.survey(expected, opened.rows)
         except OSError as error:
-            with self._lock:
-                disk.not_opened(error)
+            self._not_opened(disk, error)
             return
         except BaseException:
-            with self._lock:
-                disk.not_opened(OSError(errno.EIO, "a defect"))
+            self._not_opened(disk, OSError(errno.EIO, "a defect"))
             raise
         with self._lock:
             if self._is_writer():
@@ -75,3 +73,10 @@ class Opening:
             else:
                 disk.is_opening = False
                 opened.close()
+
+    def _not_opened(self, disk: Disk, error: OSError) -> None:
+        with self._lock:
+            if self._is_writer():
+                disk.not_opened(error)
+            else:
+                disk.is_opening = False

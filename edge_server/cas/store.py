@@ -94,6 +94,7 @@ class Store:
                 return False
             except OSError as error:
                 raise ResourceError(f"memory tier {folder} cannot be used: {error}") from error
+            self.contents.is_closed = False
             self._adoption.run()
         self.retry_disk()
         return True
@@ -225,6 +226,8 @@ class Store:
                 is_wanted = body is not None and (DISK in body.tiers or body.pins)
                 if is_wanted or digest in self.contents.unsettled or digest in self.contents.installing:
                     continue
+                if not disk.is_usable:
+                    break
                 try:
                     disk.tier.unlink(digest)
                 except OSError as error:
@@ -250,8 +253,9 @@ class Store:
             )
 
     def close(self) -> None:
-        """Stop being the writer, as a successor waits; nothing is lost."""
+        """Stop being the writer, as a successor waits. Nothing is lost; what still runs changes nothing."""
         with self._lock:
+            self.contents.is_closed = True
             if self.contents.disk is not None:
                 self.contents.disk.close()
             if self._writer_fd is not None:
@@ -263,6 +267,7 @@ class Store:
     ) -> FillRecord | None:
         """Give a key to a body that is held already, if that can be trusted."""
         with self._lock:
+            self.contents.require_open()
             body = self.contents.bodies.get(digest)
             if body is None or not body.is_verified:
                 return None
@@ -295,9 +300,10 @@ class Store:
         if is_on_disk:
             self._install_on_disk(writer, digest)
         with self._lock:
+            self.contents.installing.discard(digest)
+            self.contents.require_open()
             if not is_on_disk:
                 writer.install()
-            self.contents.installing.discard(digest)
             body = self.contents.add(digest, writer.size, writer.number, is_verified=True)
             self.contents.retarget(body)
             return self._put(body, digest, key_id, record, key)

@@ -40,10 +40,10 @@ class Upkeep:
         """Begin."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End after the step that runs, and wait for that."""
+    def stop(self, within_s: float | None = None) -> None:
+        """End after the step that runs, and wait for that; so long at most, as a disk may hang."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(within_s)
 
     def _run(self) -> None:
         while not self._stop.wait(self._pause_s):

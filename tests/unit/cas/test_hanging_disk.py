@@ -10,8 +10,9 @@ import pytest
 
 from edge_server.cas import opening as opening_module
 from edge_server.cas.store import Store
-from edge_server.cas.tier import Tier
-from edge_server.errors import FillUnavailable
+from edge_server.cas.tier import FOLDERS, Tier
+from edge_server.cas.upkeep import Upkeep
+from edge_server.errors import FillUnavailable, NoRoom
 from edge_server.shm.fill_index import DISK, FillIndex, key_id
 from edge_server.sidecar import sinks
 from tests.servers import eventually
@@ -130,3 +131,55 @@ def test_a_successor_of_a_store_whose_disk_hung_has_what_is_in_memory(
     assert successor.find(key_id("a")) is not None
     gate.event.set()
     shelf.close()
+
+
+@pytest.mark.parametrize("method", ["create", "seal", "install", "sync_names"])
+def test_what_has_waited_for_a_disk_until_there_is_a_successor_changes_nothing_any_more(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    gate = Gate(monkeypatch, method)
+    late, outcomes = shelf.store, []
+
+    def store_big() -> None:
+        try:
+            writer = late.begin(BIG)
+            writer.write(body_of(1, BIG))
+            late.commit(writer, key_id("big"), BLANK, "big")
+            outcomes.append("stored")
+        except NoRoom:
+            outcomes.append("refused")
+
+    storing = threading.Thread(target=store_big)
+    storing.start()
+    assert gate.entered.wait(5)
+    late.close()
+    successor = shelf.successor()
+    shelf.fill("small", b"small")
+    before = shelf.index.changes
+    gate.event.set()
+    storing.join(10)
+    if method == "sync_names":  # it had its key already
+        assert (outcomes, shelf.read("big")) == (["stored"], body_of(1, BIG))
+    else:
+        assert (outcomes, shelf.read("big")) == (["refused"], None)
+    assert shelf.index.changes == before
+    assert late.purge("small") == 0
+    assert shelf.read("small") == b"small"
+    for folder in FOLDERS:
+        successor.sweep(folder)
+    shelf.check()
+
+
+def test_upkeep_that_hangs_is_not_waited_for_longer_than_was_said(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(monkeypatch, "create")
+    upkeep = Upkeep(shelf.store, pause_s=0.001)
+    shelf.fill("small", b"small")
+    upkeep.start()
+    assert gate.entered.wait(5)
+    began_s = time.monotonic()
+    upkeep.stop(0.05)
+    assert time.monotonic() - began_s < 2
+    gate.event.set()
+    upkeep.stop()
