@@ -1,6 +1,7 @@
 """Block fills: the blocks of a large object that an Ask needs, each fetched and stored as a response.
 
-Process      the sidecar; any of its threads, and the engine's.
+Process      the sidecar; any of its threads, and the engine's tasks: these leave it to a thread to look for
+             blocks of an earlier instance, which are hashed then.
 Order        what is known of the object, asked of its origin with a range of one byte where it is not known,
              or stale; then the blocks that are not here, with If-Range, so that all are of that version.
 Lifetime     a `_Fill` lasts for one Ask. The engine lets equal blocks of several be one fetch.
@@ -11,7 +12,7 @@ Specification: RFC 9110 sections 13.1.5 and 15.3.7.3: parts are put together und
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from edge_server.config.schema import Config
 from edge_server.errors import (
     AnotherVersion,
     EdgeError,
+    FillTimeout,
     FillUnavailable,
     IntegrityError,
     RangeNotSatisfiable,
@@ -28,7 +30,9 @@ from edge_server.errors import (
 )
 from edge_server.fill.blocks import LARGE, PROBE, Block, blocks_of, part_of, spans_of, variant_of_block
 from edge_server.fill.engine import Fetched, Request
+from edge_server.fill.errands import Errands
 from edge_server.fill.freshness import Verdict
+from edge_server.fill.loop import current_loop
 from edge_server.fill.messages import Ask, Done, Outcome
 from edge_server.fill.metadata import Metadata
 from edge_server.fill.storing import Known, Plan, plan
@@ -68,6 +72,7 @@ class BlockFills:
         self.index = index
         self.fill = config.fill
         self._is_multi = config.http.enable_multi_range
+        self._hasher = Errands("verifying-blocks", 1)
 
     def knows(self, ask: Ask) -> bool:
         """Whether an Ask is for ranges of an object that is known to be large."""
@@ -136,6 +141,31 @@ class BlockFills:
             return []
         return blocks_of(spans or (), total, self.fill.max_object_bytes)
 
+    def missing(self, ids: Mapping[Block, bytes], until_s: float) -> list[Block]:
+        """Return which blocks are not here.
+
+        Args:
+            ids: under which they stand.
+            until_s: CLOCK_MONOTONIC until when a task waits for a thread that hashes them.
+
+        Raises:
+            FillTimeout: that takes too long.
+        """
+
+        def look() -> list[Block]:
+            return [block for block, found_id in ids.items() if self.store.find(found_id) is None]
+
+        if current_loop() is None or not any(map(self._is_unverified, ids.values())):
+            return look()
+        try:
+            return self._hasher.run(look, until_s)
+        except TimeoutError as error:
+            raise FillTimeout("hashing blocks of an earlier instance takes too long") from error
+
+    def _is_unverified(self, found_id: bytes) -> bool:
+        record = self.index.find(found_id)
+        return record is not None and bool(record.flags & Flag.UNVERIFIED)
+
 
 class _Fill:
     """The fetches for one Ask."""
@@ -189,7 +219,7 @@ class _Fill:
 
     def _fetch_blocks(self, told: Metadata) -> None:
         wanted = self._fills.blocks(self._ask, told.total)
-        missing = [block for block in wanted if self._fills.store.find(self._id(block)) is None]
+        missing = self._fills.missing({block: self._id(block) for block in wanted}, self._ask.deadline_s)
         self._left = len(missing)
         if not missing:
             self._finish()

@@ -6,7 +6,8 @@ Process      the sidecar: one thread reads the channels, fetches and stores, in 
 Writes       FILLING_NS and FILL_QUEUE in the sidecar's own row.
 Consistency  every Ask that is read gets its Done, on every path. One that a killed sidecar has read is asked
              again by its worker, as FILLING_NS of the successor is another.
-Lifetime     from the moment that the predecessor has let go of the store, until `stop`.
+Lifetime     from the moment that the predecessor has let go of the store, until `stop`. What hangs then, with
+             its disk, is left behind: the store takes nothing from it.
 """
 
 from __future__ import annotations
@@ -16,15 +17,24 @@ import socket
 import threading
 import traceback
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from time import monotonic, monotonic_ns
 from typing import Any, Protocol
 
 from edge_server.cas.store import Store
 from edge_server.cas.upkeep import Upkeep
-from edge_server.errors import Busy, EdgeError, MessageInvalid, NotFound, Rejection, ResourceError, TooLarge
+from edge_server.errors import (
+    Busy,
+    EdgeError,
+    FillUnavailable,
+    MessageInvalid,
+    NotFound,
+    Rejection,
+    ResourceError,
+    TooLarge,
+)
 from edge_server.fill.engine import Fetched, Request
+from edge_server.fill.errands import Errands
 from edge_server.fill.loop import Loop
 from edge_server.fill.messages import PACKET_BYTES, Ask, Done, Outcome
 from edge_server.observe.logs import flush, log
@@ -39,6 +49,7 @@ _PERIOD_S = 0.05  # of the thread, while nothing comes
 _RETRY_S = 0.02  # while a predecessor has the store
 _ASKS_A_TURN = 64  # of one channel, before the others have theirs
 _HASHERS = 2  # threads that verify bodies of an earlier instance
+_LETTING_GO_S = 1.0  # for the upkeep to end its step
 
 WarmDone = Callable[[Done], None]
 
@@ -94,7 +105,7 @@ class Filling:
         self._outbox = Outbox(channels)
         self._pending: dict[int, str] = {}  # ticket -> identity
         self._lock = threading.Lock()
-        self._hashers = ThreadPoolExecutor(_HASHERS, "verifying")
+        self._hashers = Errands("verifying", _HASHERS)
         self._loop = Loop()
         self._is_stopping = False
         self._next_s = 0.0
@@ -108,8 +119,8 @@ class Filling:
 
     def stop(self) -> None:
         """Let go of everything soon, for a successor; does not wait for it."""
+        # NOTE: no more than that, as a signal handler calls it: the loop looks each _PERIOD_S.
         self._is_stopping = True
-        self._loop.call(lambda: None)
 
     @property
     def is_over(self) -> bool:
@@ -166,8 +177,8 @@ class Filling:
             self._row.set(Field.FILLING_NS, 0)
             self._hand_over()
             self._engine.close()
-            self._hashers.shutdown(wait=True)
-            upkeep.stop()
+            self._hashers.close()
+            upkeep.stop(_LETTING_GO_S)
             self._store.close()
 
     def _read_channels(self) -> None:
@@ -208,10 +219,13 @@ class Filling:
     def _submit(self, ask: Ask, answer: WarmDone) -> None:
         """Answer an Ask from the store, or have it fetched."""
         answer = self._journal.begin(ask, answer)
-        if self._results.is_unverified(ask) or self._blocks.knows(ask):
-            self._hashers.submit(self._look, ask, answer)
-        else:
+        if not (self._results.is_unverified(ask) or self._blocks.knows(ask)):
             self._look(ask, answer)
+            return
+        try:
+            self._hashers.post(partial(self._look, ask, answer))
+        except FillUnavailable as refusal:
+            answer(refused(ask, refusal))
 
     def _look(self, ask: Ask, answer: WarmDone, has_changed: bool = False) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,10 +15,11 @@ from blake3 import blake3
 from edge_server.cas.store import Store
 from edge_server.config.schema import Config, Fill
 from edge_server.errors import FillTimeout, IntegrityError, Rejection, TooLarge
-from edge_server.fill.blocks import BLOCK_BYTES, PROBE, Block
+from edge_server.fill.blocks import BLOCK_BYTES, PROBE, Block, variant_of_block
 from edge_server.fill.engine import Fetched, Request
+from edge_server.fill.loop import Loop
 from edge_server.fill.messages import Ask, Done, Kind, Outcome
-from edge_server.shm.fill_index import FillIndex, key_id
+from edge_server.shm.fill_index import FillIndex, Flag, key_id
 from edge_server.shm.segment import segment_name
 from edge_server.sidecar.fill_blocks import BlockFills
 from edge_server.sidecar.journal import Journal
@@ -139,6 +141,27 @@ def test_what_is_known_and_here_is_not_asked_for_again(bench: Bench) -> None:
     bench.ask("bytes=1-2")
     assert bench.wanted == []
     assert [type(answer) for answer in bench.answers] == [Done] * 3
+
+
+def test_blocks_of_an_earlier_instance_are_hashed_by_a_thread_while_the_loop_goes_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.ask("bytes=0-9")
+    bench.answer()
+    block = bench.answer()
+    found_id = key_id("large", variant_of_block(ETAG, block))
+    stored = bench.index.stored(found_id)
+    assert stored is not None
+    doubted = stored.record._replace(flags=Flag.UNVERIFIED)
+    bench.index.put(found_id, doubted, stored.key, stored.order, stored.is_cut)
+    gate, told, loop = threading.Event(), [], Loop()
+    monkeypatch.setattr(bench.store, "find", lambda _: doubted if gate.wait(5) else None)
+    until_s = time.monotonic() + 5
+    loop.spawn(lambda: told.append(bench.fills.missing({block: found_id}, until_s)))
+    loop.spawn(gate.set)
+    loop.run(lambda: bool(told) or time.monotonic() > until_s, 0.01)
+    loop.close()
+    assert told == [[]]
 
 
 def test_the_last_block_is_as_long_as_the_object(bench: Bench) -> None:
