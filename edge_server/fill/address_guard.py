@@ -20,8 +20,8 @@ from typing import Any
 
 from edge_server.errors import FillUnavailable, NotAllowed
 from edge_server.fill.deadline import ConnectTimeout, Deadline
-from edge_server.fill.errands import Errands
 from edge_server.fill.loop import Signal
+from edge_server.fill.threads import Threads
 
 Resolver = Callable[[str, int], Sequence[str]]
 _Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -98,7 +98,7 @@ class AddressGuard:
         self._resolved: dict[tuple[str, int], tuple[float, list[str]]] = {}
         self._failed: dict[tuple[str, int], tuple[float, OSError | UnicodeError]] = {}
         self._lookups: dict[tuple[str, int], _Lookup] = {}
-        self._errands = Errands("resolving", RESOLVERS)
+        self._threads = Threads("resolving", RESOLVERS)
 
     def resolve(self, host: str, port: int, deadline: Deadline | None = None) -> list[str]:
         """Return the addresses of `host` that may be connected to, in the resolver's order.
@@ -121,7 +121,7 @@ class AddressGuard:
 
     def close(self) -> None:
         """End the threads that resolve, as far as they do not hang."""
-        self._errands.close()
+        self._threads.close()
 
     def _look_up(self, key: tuple[str, int], now_s: float, deadline: Deadline | None) -> _Found:
         """Return what a name resolves to; who asks for the same shares the answer."""
@@ -133,7 +133,7 @@ class AddressGuard:
             lookup = self._lookups.get(key)
             if lookup is None:
                 lookup = _Lookup()
-                self._errands.post(lambda: self._resolve(key, lookup))
+                self._threads.post(lambda: self._resolve(key, lookup))
                 self._lookups[key] = lookup
             lookup.waiters.append(waiter)
         until_s = now_s + self._timeout_s

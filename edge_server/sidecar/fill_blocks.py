@@ -30,12 +30,12 @@ from edge_server.errors import (
 )
 from edge_server.fill.blocks import LARGE, PROBE, Block, blocks_of, part_of, spans_of, variant_of_block
 from edge_server.fill.engine import Fetched, Request
-from edge_server.fill.errands import Errands
 from edge_server.fill.freshness import Verdict
 from edge_server.fill.loop import current_loop
 from edge_server.fill.messages import Ask, Done, Outcome
 from edge_server.fill.metadata import Metadata
 from edge_server.fill.storing import Known, Plan, plan
+from edge_server.fill.threads import Threads
 from edge_server.fill.vary import ACCEPT_ENCODING
 from edge_server.observe.logs import log
 from edge_server.shm.fill_index import META_MAX, FillIndex, FillRecord, Flag, key_id
@@ -72,7 +72,7 @@ class BlockFills:
         self.index = index
         self.fill = config.fill
         self._is_multi = config.http.enable_multi_range
-        self._hasher = Errands("verifying-blocks", 1)
+        self._hasher = Threads("verifying-blocks", 1)
 
     def knows(self, ask: Ask) -> bool:
         """Whether an Ask is for ranges of an object that is known to be large."""

@@ -34,9 +34,9 @@ from edge_server.errors import (
     TooLarge,
 )
 from edge_server.fill.engine import Fetched, Request
-from edge_server.fill.errands import Errands
 from edge_server.fill.loop import Loop
 from edge_server.fill.messages import PACKET_BYTES, Ask, Done, Outcome
+from edge_server.fill.threads import Threads
 from edge_server.observe.logs import flush, log
 from edge_server.observe.metrics import FILL, metrics
 from edge_server.shm.scoreboard import Field, Row
@@ -105,7 +105,7 @@ class Filling:
         self._outbox = Outbox(channels)
         self._pending: dict[int, str] = {}  # ticket -> identity
         self._lock = threading.Lock()
-        self._hashers = Errands("verifying", _HASHERS)
+        self._hashers = Threads("verifying", _HASHERS)
         self._loop = Loop()
         self._is_stopping = False
         self._next_s = 0.0

@@ -14,7 +14,7 @@ from typing import TypeVar
 from edge_server.cas.store import Store
 from edge_server.cas.writer import Writer
 from edge_server.errors import FillUnavailable, NoRoom, StoreUnavailable
-from edge_server.fill.errands import Errands
+from edge_server.fill.threads import Threads
 from edge_server.shm.fill_index import MEMORY
 
 T = TypeVar("T")
@@ -31,14 +31,14 @@ class StoreSink:
         writer: what `Store.commit` takes.
 
     Args:
-        errands: who touches disks.
+        threads: that touch disks.
     """
 
-    __slots__ = ("_errands", "_is_lost", "writer")
+    __slots__ = ("_is_lost", "_threads", "writer")
 
-    def __init__(self, writer: Writer, errands: Errands) -> None:
+    def __init__(self, writer: Writer, threads: Threads) -> None:
         self.writer = writer
-        self._errands = errands
+        self._threads = threads
         self._is_lost = False
 
     @property
@@ -55,7 +55,7 @@ class StoreSink:
         if self.writer.write_in_memory(data):
             return
         try:
-            self._errand(lambda: self.writer.write(data))
+            self._by_thread(lambda: self.writer.write(data))
         except NoRoom as error:
             raise StoreUnavailable(str(error)) from error
 
@@ -69,7 +69,7 @@ class StoreSink:
         Raises:
             StoreUnavailable: the disk takes too long.
         """
-        return step() if self.writer.number == MEMORY else self._errand(step)
+        return step() if self.writer.number == MEMORY else self._by_thread(step)
 
     def abort(self) -> None:
         """Forget what was written; nothing where it was committed."""
@@ -78,11 +78,11 @@ class StoreSink:
         if self.writer.number == MEMORY:
             self.writer.abort()
         else:
-            self._errands.post(self.writer.abort, is_owed=True)
+            self._threads.post(self.writer.abort, is_owed=True)
 
-    def _errand(self, step: Callable[[], T]) -> T:
+    def _by_thread(self, step: Callable[[], T]) -> T:
         try:
-            return self._errands.run(step, monotonic() + DISK_S, self.writer.abort)
+            return self._threads.run(step, monotonic() + DISK_S, self.writer.abort)
         except TimeoutError as error:
             self._is_lost = True  # the thread that hangs has it, and aborts it
             raise StoreUnavailable("the disk takes too long") from error
@@ -95,7 +95,7 @@ def opener(store: Store) -> Callable[[int | None, bool], StoreSink]:
 
     A body that may not be stored is in memory only, until those who wait for it have had it.
     """
-    errands = Errands("storing", _DISK_THREADS, _WAITING)
+    threads = Threads("storing", _DISK_THREADS, _WAITING)
 
     def begin_on_disk(length: int | None) -> Writer:
         begun: list[Writer] = []
@@ -109,7 +109,7 @@ def opener(store: Store) -> Callable[[int | None, bool], StoreSink]:
                 writer.abort()
 
         try:
-            return errands.run(begin, monotonic() + DISK_S, abandon)
+            return threads.run(begin, monotonic() + DISK_S, abandon)
         except TimeoutError as error:
             raise StoreUnavailable("the disk takes too long") from error
         except FillUnavailable as error:
@@ -118,8 +118,8 @@ def opener(store: Store) -> Callable[[int | None, bool], StoreSink]:
     def open_sink(length: int | None, may_store: bool) -> StoreSink:
         try:
             if not may_store or length is None or store.is_for_memory(length):
-                return StoreSink(store.begin(length, is_memory_only=not may_store), errands)
-            return StoreSink(begin_on_disk(length), errands)
+                return StoreSink(store.begin(length, is_memory_only=not may_store), threads)
+            return StoreSink(begin_on_disk(length), threads)
         except NoRoom as error:
             raise StoreUnavailable(str(error)) from error
 

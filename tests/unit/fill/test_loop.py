@@ -12,8 +12,8 @@ from contextlib import contextmanager
 import pytest
 
 from edge_server.errors import FillUnavailable
-from edge_server.fill.errands import Errands
 from edge_server.fill.loop import Loop, Readiness, Signal, current_loop, give_way
+from edge_server.fill.threads import Threads
 from tests.servers import eventually
 
 
@@ -154,60 +154,60 @@ def test_outside_of_a_loop_there_is_none() -> None:
     assert current_loop() is None
 
 
-def test_an_errand_is_done_by_a_thread_while_the_loop_goes_on() -> None:
-    errands, gate, told = Errands("test", 1), threading.Event(), []
+def test_a_step_is_done_by_a_thread_while_the_loop_goes_on() -> None:
+    pool, gate, told = Threads("test", 1), threading.Event(), []
 
     def asks() -> None:
-        told.append(errands.run(lambda: gate.wait(5), time.monotonic() + 5))
+        told.append(pool.run(lambda: gate.wait(5), time.monotonic() + 5))
 
     def opens() -> None:
         told.append("goes on")
         gate.set()
 
     run(asks, opens)
-    errands.close()
+    pool.close()
     assert told == ["goes on", True]
 
 
-def test_an_errand_that_hangs_is_left_and_told_so_when_it_is_over() -> None:
-    errands, gate, ended = Errands("test", 1), threading.Event(), threading.Event()
+def test_a_step_that_hangs_is_left_and_told_so_when_it_is_over() -> None:
+    pool, gate, ended = Threads("test", 1), threading.Event(), threading.Event()
 
     def asks() -> None:
         with pytest.raises(TimeoutError):
-            errands.run(lambda: gate.wait(5), time.monotonic() + 0.02, ended.set)
+            pool.run(lambda: gate.wait(5), time.monotonic() + 0.02, ended.set)
         assert not ended.is_set()
 
     run(asks)
     gate.set()
     assert ended.wait(5)
-    errands.close()
+    pool.close()
 
 
-def test_an_errand_that_hangs_has_only_its_own_thread_however_fast_errands_come() -> None:
+def test_a_step_that_hangs_has_only_its_own_thread_however_fast_steps_come() -> None:
     for _ in range(20):
-        errands, gate, done = Errands("test", 2), threading.Event(), threading.Event()
-        errands.run(lambda: None, time.monotonic() + 5)
-        eventually(lambda errands=errands: errands._idle == 1)  # type: ignore[misc]  # bound now
-        errands.post(lambda gate=gate: gate.wait(5))  # type: ignore[misc]
-        errands.post(done.set)
+        pool, gate, done = Threads("test", 2), threading.Event(), threading.Event()
+        pool.run(lambda: None, time.monotonic() + 5)
+        eventually(lambda pool=pool: pool._idle == 1)  # type: ignore[misc]  # bound now
+        pool.post(lambda gate=gate: gate.wait(5))  # type: ignore[misc]
+        pool.post(done.set)
         assert done.wait(2)
         gate.set()
-        errands.close()
+        pool.close()
 
 
-def test_errands_are_bounded_and_raise_what_they_raise() -> None:
-    errands, gate = Errands("test", 1, waiting=1), threading.Event()
+def test_steps_are_bounded_and_raise_what_they_raise() -> None:
+    pool, gate = Threads("test", 1, waiting=1), threading.Event()
     began = threading.Event()
-    errands.post(lambda: (began.set(), gate.wait(5)))  # type: ignore[func-returns-value,arg-type]
+    pool.post(lambda: (began.set(), gate.wait(5)))  # type: ignore[func-returns-value,arg-type]
     assert began.wait(5)
-    errands.post(lambda: None)
+    pool.post(lambda: None)
     with pytest.raises(FillUnavailable):
-        errands.post(lambda: None)
-    errands.post(lambda: None, is_owed=True)
+        pool.post(lambda: None)
+    pool.post(lambda: None, is_owed=True)
     gate.set()
-    eventually(lambda: not errands._waiting)
+    eventually(lambda: not pool._waiting)
     with pytest.raises(ZeroDivisionError):
-        errands.run(lambda: 1 // 0, time.monotonic() + 5)
-    errands.close()
+        pool.run(lambda: 1 // 0, time.monotonic() + 5)
+    pool.close()
     with pytest.raises(FillUnavailable):
-        errands.post(lambda: None)
+        pool.post(lambda: None)

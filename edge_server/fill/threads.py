@@ -1,7 +1,7 @@
-"""Errands: what cannot give way, done by a few threads, so that the loop goes on whatever it waits for.
+"""Threads: steps that cannot give way, done by a few threads, so that the loop goes on meanwhile.
 
 Process      whichever runs the engine; posted by tasks and threads, and done in threads of their own.
-Memory       at most `threads` threads, begun when they are needed, and `waiting` errands that wait for one.
+Memory       at most `threads` threads, begun when they are needed, and `waiting` steps that wait for one.
 Lifetime     until `close`. A thread that hangs in the kernel holds up only who is behind it in the queue, and
              does not keep the process from ending.
 """
@@ -19,13 +19,13 @@ from edge_server.fill.loop import Signal
 T = TypeVar("T")
 
 
-class Errands:
+class Threads:
     """A bounded pool.
 
     Args:
         name: of its threads.
         threads: how many there may be.
-        waiting: how many errands may wait for one.
+        waiting: how many steps may wait for one.
     """
 
     def __init__(self, name: str, threads: int, waiting: int = 1024) -> None:
@@ -38,7 +38,7 @@ class Errands:
         self._idle = 0
         self._is_closed = False
 
-    def post(self, errand: Callable[[], None], *, is_owed: bool = False) -> None:
+    def post(self, step: Callable[[], None], *, is_owed: bool = False) -> None:
         """Have something done soon; it must not raise.
 
         Args:
@@ -50,8 +50,8 @@ class Errands:
         with self._changed:
             if not is_owed and (self._is_closed or len(self._waiting) >= self._max_waiting):
                 raise FillUnavailable(f"too much waits for {self._name}")
-            self._waiting.append(errand)
-            # NOTE: a thread that was notified is idle until it has run: it is no thread for another errand.
+            self._waiting.append(step)
+            # NOTE: a thread that was notified is idle until it has run: it is no thread for another step.
             if len(self._waiting) <= self._idle:
                 self._changed.notify()
             elif self._threads < self._max_threads:
@@ -71,9 +71,9 @@ class Errands:
             FillUnavailable: too much waits.
             BaseException: what `step` has raised.
         """
-        errand = _Errand(step, abandoned)
-        self.post(errand)
-        return errand.result(until_s)
+        awaited = _Awaited(step, abandoned)
+        self.post(awaited)
+        return awaited.result(until_s)
 
     def close(self) -> None:
         """End the threads, once what waits has been done; does not wait for it."""
@@ -90,16 +90,16 @@ class Errands:
                 self._idle -= 1
                 if not self._waiting:
                     return
-                errand = self._waiting.popleft()
+                step = self._waiting.popleft()
             try:
-                errand()
+                step()
             except BaseException:
                 with self._changed:
                     self._threads -= 1  # this one ends, and tells why
                 raise
 
 
-class _Errand(Generic[T]):
+class _Awaited(Generic[T]):
     """A step, and who waits for it."""
 
     def __init__(self, step: Callable[[], T], abandoned: Callable[[], None]) -> None:
