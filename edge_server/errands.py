@@ -29,12 +29,14 @@ class ReadAhead(NamedTuple):
         ticket: names it in the answer, or NOBODY.
         offset, length: what somebody waits for, in bytes.
         more: bytes behind it that will be wanted soon.
+        device: that the file is on, st_dev of fstat(2).
     """
 
     ticket: int
     offset: int
     length: int
     more: int
+    device: int
 
     def pack(self) -> bytes:
         """Return the packet."""

@@ -1,7 +1,8 @@
 """Errands, run: bytes are read ahead and entries are hashed, so that no worker waits for a disk.
 
-Process      the sidecar: a thread reads the channels, READERS others wait for disks. While a sidecar is
-             replaced both run errands; whoever reads one first has it.
+Process      the sidecar: a thread reads the channels, READERS others wait for each disk, so that one which
+             hangs holds up nobody who wants the bytes of another. While a sidecar is replaced both run
+             errands; whoever reads one first has it.
 Writes       ERRANDS_NS in the sidecar's own row; digests.
 Memory       PIECE_BYTES a reader, and a descriptor for each ReadAhead that waits for one.
 Consistency  what is read here is thrown away; it is in the page cache then, where workers find it. Every
@@ -17,20 +18,22 @@ import socket
 import threading
 import traceback
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from time import monotonic_ns
 
 from edge_server.errands import ERRAND_BYTES, NOBODY, ErrandDone, HashEntry, ReadAhead, unpack
-from edge_server.errors import MessageInvalid
+from edge_server.errors import FillUnavailable, MessageInvalid
+from edge_server.fill.threads import Threads
 from edge_server.observe.logs import log
 from edge_server.shm.scoreboard import Field, Row
 from edge_server.sidecar.hashing import Hashing
 from edge_server.sidecar.outbox import Outbox
 
-READERS = 8  # reads under way; a disk sorts them, and one that hangs takes no more than these
-WAITING_MAX = 2048  # reads that wait for a reader; beyond that workers read themselves
+READERS = 8  # reads under way of one disk, which sorts them
+DISKS = 16  # with readers of their own; all others share some
+WAITING_MAX = 512  # reads of one disk that wait for a reader; beyond that workers read themselves
 PIECE_BYTES = 256 << 10
+_OTHERS = -1
 _PERIOD_S = 0.05  # of the thread, while nothing comes
 _ERRANDS_A_TURN = 64  # of one channel, before the others have theirs
 
@@ -53,8 +56,7 @@ class Errands:
         self._hashing = hashing
         self._generation = generation
         self._outbox = Outbox(channels)
-        self._readers = ThreadPoolExecutor(READERS, "reading-ahead")
-        self._waiting = threading.BoundedSemaphore(WAITING_MAX)
+        self._readers: dict[int, Threads] = {}  # by device
         self._pieces = threading.local()
         self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="errands", daemon=True)
@@ -102,11 +104,23 @@ class Errands:
             if isinstance(errand, HashEntry):
                 _close(descriptors)
                 self._hash(identity, errand)
-            elif isinstance(errand, ReadAhead) and descriptors and self._waiting.acquire(blocking=False):
-                self._readers.submit(self._read_ahead, identity, errand, descriptors[0])
-            else:
+            elif not (
+                isinstance(errand, ReadAhead) and descriptors and self._post(identity, errand, descriptors[0])
+            ):
                 _close(descriptors)
                 self._answer(identity, errand.ticket, False)
+
+    def _post(self, identity: str, errand: ReadAhead, descriptor: int) -> bool:
+        """Have something read ahead; return False if too much of that disk waits."""
+        device = errand.device if errand.device in self._readers or len(self._readers) < DISKS else _OTHERS
+        readers = self._readers.get(device)
+        if readers is None:
+            readers = self._readers[device] = Threads("reading-ahead", READERS, WAITING_MAX)
+        try:
+            readers.post(partial(self._read_ahead, identity, errand, descriptor))
+        except FillUnavailable:
+            return False
+        return True
 
     def _hash(self, identity: str, errand: HashEntry) -> None:
         if errand.generation != self._generation:
@@ -130,7 +144,6 @@ class Errands:
                 self._answer(identity, errand.ticket, False)
         finally:
             os.close(descriptor)
-            self._waiting.release()
 
     def _touch(self, descriptor: int, start: int, stop: int) -> None:
         piece: memoryview | None = getattr(self._pieces, "piece", None)

@@ -4,13 +4,15 @@ Process      a worker, in bjoern's loop: `wait` while a request is answered, `on
              the guard or the channel has something, `sweep` at each tick.
 Memory       an entry for each request that waits, each body that rests, and each replay to come.
 Consistency  whoever waits goes on: when the sidecar says so, when the one that was asked is gone or silent,
-             or when its time is over. Where nobody can be asked the worker reads and hashes itself, as
-             waiting for a disk is better than an error; past its time a request without bytes gets 503.
+             to ask its successor, or when its time is over. Where nobody can be asked the worker reads and
+             hashes itself, as waiting for a disk is better than an error; past its time a request without
+             bytes gets 503.
 Lifetime     a request's, or of a window of its body. What wants the same bytes waits for one errand.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 from collections.abc import Iterable
@@ -128,7 +130,7 @@ class Errands:
             window = min(length, WINDOW_BYTES)
             if token == NOBODY:
                 if len(self._by_ticket) < _UNASKED and self._runner_ns():
-                    self._send(ReadAhead(NOBODY, offset, window, 0), descriptor)
+                    self._send(ReadAhead(NOBODY, offset, window, 0, _device(descriptor)), descriptor)
                 continue
             wait = self._ask(Cold(descriptor, offset, window, min(length - window, AHEAD_BYTES)))
             if wait is None:
@@ -156,7 +158,7 @@ class Errands:
         runners = self._runners()
         for wait in list(self._by_ticket.values()):
             if wait.runner_ns not in runners:
-                self._finish(wait, False)
+                self._finish(wait, bool(runners))  # what is still cold then is asked of a successor
                 continue
             for token in [token for token, parked in wait.parked.items() if parked.deadline_s <= now_s]:
                 self._resume(token, wait.parked.pop(token), may_wait=False)
@@ -185,7 +187,8 @@ class Errands:
         if isinstance(slow, Unhashed):
             is_sent = self._send(HashEntry(ticket, self._catalog.generation, slow.entry))
         else:
-            is_sent = self._send(ReadAhead(ticket, slow.offset, slow.length, slow.more), slow.descriptor)
+            file = slow.descriptor
+            is_sent = self._send(ReadAhead(ticket, slow.offset, slow.length, slow.more, _device(file)), file)
         if not is_sent:
             return None
         wait = self._by_ticket[ticket] = self._by_key[key] = _Wait(ticket, key, runner_ns)
@@ -241,6 +244,11 @@ class Errands:
             if grown:
                 metrics().edge_parks_total.labels(result).inc(grown)
                 self._counted[result] = count
+
+
+def _device(descriptor: int) -> int:
+    """Return what a file is on; the guard has looked at the file in the same way just now."""
+    return os.fstat(descriptor).st_dev
 
 
 def _too_late(slow: Cold | Unhashed) -> Rejection:

@@ -11,8 +11,8 @@ LARGEST = 2**63
 @pytest.mark.parametrize(
     "errand",
     [
-        ReadAhead(1, 0, 10, 0),
-        ReadAhead(LARGEST, LARGEST, LARGEST, LARGEST),
+        ReadAhead(1, 0, 10, 0, 0),
+        ReadAhead(LARGEST, LARGEST, LARGEST, LARGEST, LARGEST),
         HashEntry(LARGEST, LARGEST, LARGEST),
         ErrandDone(7, True),
         ErrandDone(LARGEST, False),

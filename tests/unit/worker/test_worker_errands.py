@@ -87,6 +87,10 @@ class World(SimpleNamespace):
     hashed: list[int]
     file: int
 
+    @property
+    def device(self) -> int:
+        return os.fstat(self.file).st_dev
+
     def asked(self) -> list[ReadAhead | HashEntry | ErrandDone]:
         found = []
         while True:
@@ -151,7 +155,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 def test_what_was_read_ahead_resumes_who_asked_with_its_correlation_id(world: World) -> None:
     assert world.cold(corr_id="mine") is None
     (asked,) = world.asked()
-    assert asked[1:] == (0, 10, 5)
+    assert asked[1:] == (0, 10, 5, world.device)
     assert world.guard.resumed == []
     assert world.errands.last_token == 1
     world.done(asked.ticket)
@@ -208,6 +212,22 @@ def test_who_waits_for_a_sidecar_that_dies_goes_on_at_once(world: World) -> None
     assert world.guard.waits
     world.errands.sweep()
     assert world.counted == {"direct": 2}
+
+
+def test_who_waits_for_a_sidecar_that_has_a_successor_asks_that_and_waits_for_no_disk(world: World) -> None:
+    world.guard.spans = [(77, world.file, 0, 100)]
+    world.cold()
+    world.errands.on_cold()
+    world.rows[1].set(Field.ERRANDS_NS, 22)
+    world.rows[1].set(Field.BEAT_NS, int(world.now_s * 1e9))
+    world.rows[0].set(Field.ERRANDS_NS, 0)
+    world.asked()
+    world.errands.sweep()
+    assert (world.guard.resumed, world.guard.went_on) == ([1], [(77, False)])
+    assert world.replayed(1) == "c"
+    assert not world.guard.waits
+    assert world.cold() is None
+    assert len(world.asked()) == 1
 
 
 def test_a_successor_does_not_take_errands_away_from_one_that_still_runs_them(world: World) -> None:
@@ -273,8 +293,8 @@ def test_a_body_on_its_way_waits_for_a_window_and_has_the_disk_begin_with_more(w
     world.guard.spans = [(77, world.file, 100, 1 << 30), (78, world.file, 100, 10)]
     world.errands.on_cold()
     first, second = world.asked()
-    assert first[1:] == (100, WINDOW_BYTES, AHEAD_BYTES)
-    assert second[1:] == (100, 10, 0)
+    assert first[1:] == (100, WINDOW_BYTES, AHEAD_BYTES, world.device)
+    assert second[1:] == (100, 10, 0, world.device)
     world.done(first.ticket)
     assert world.guard.went_on == [(77, False)]
     world.now_s += 6
@@ -289,7 +309,7 @@ def test_what_nobody_waits_for_is_asked_for_while_there_is_little_to_do(world: W
     world.guard.spans = [(0, world.file, 0, 100)]
     world.errands.on_cold()
     (asked,) = world.asked()
-    assert asked == ReadAhead(0, 0, 100, 0)
+    assert asked == ReadAhead(0, 0, 100, 0, world.device)
     for offset in range(20):
         world.cold(offset)
     world.asked()
