@@ -1,8 +1,9 @@
 """Connections to origins: made to a checked address, with TLS for the name, and kept for the next fill.
 
 Process      whichever runs the engine; used by its tasks, one task a connection at a time.
-Memory       at most `idle_max` idle connections an address and KEPT in all.
-Lifetime     an idle connection is used again for IDLE_S unless the origin ends it before.
+Memory       at most `fill.per_host` idle connections an address and KEPT in all.
+Lifetime     an idle connection is used again for IDLE_S unless the origin ends it before; past that it is
+             closed when one is kept, be it of another origin.
 
 A deadline holds for everything together: connecting, handshake, and each send and receive waits no longer
 than is left of it, so an origin that trickles gains nothing. Specification: RFC 9110 section 4.3.4
@@ -151,6 +152,7 @@ class Connections:
         self._lock = threading.Lock()
         self._idle: dict[tuple[str, int, bool, str], deque[Connection]] = {}
         self._kept = 0
+        self._sweep_s = 0.0  # when those that were idle for too long go next
 
     def open(
         self, target: Target, addresses: Sequence[str], deadline: Deadline, cancellation: Cancellation
@@ -177,6 +179,8 @@ class Connections:
         key = (target.host, target.port, target.is_https, connection.address)
         connection.is_used = True
         connection.idle_since_s = monotonic()
+        if connection.idle_since_s >= self._sweep_s:
+            self._sweep(connection.idle_since_s)
         with self._lock:
             idle = self._idle.setdefault(key, deque())
             if self._kept < KEPT and len(idle) < self._fill.per_host:
@@ -191,6 +195,20 @@ class Connections:
             closing = [connection for idle in self._idle.values() for connection in idle]
             self._idle.clear()
             self._kept = 0
+        for connection in closing:
+            connection.close()
+
+    def _sweep(self, now_s: float) -> None:
+        """Close what was idle for too long: an address that its name has no more is not asked for again."""
+        closing = []
+        with self._lock:
+            self._sweep_s = now_s + IDLE_S
+            for key, idle in list(self._idle.items()):
+                while idle and now_s - idle[0].idle_since_s >= IDLE_S:  # the oldest stands first
+                    closing.append(idle.popleft())
+                    self._kept -= 1
+                if not idle:
+                    del self._idle[key]
         for connection in closing:
             connection.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 import threading
@@ -22,6 +23,7 @@ from edge_server.errors import (
     Rejection,
     StoreUnavailable,
 )
+from edge_server.fill import connections
 from edge_server.fill.breaker import FAILURES
 from edge_server.fill.engine import Fetched, Request
 from edge_server.fill.storing import Known
@@ -244,6 +246,20 @@ def test_a_store_that_takes_nothing_is_not_held_against_the_origin(monkeypatch: 
         assert {type(answer) for answer in answers} == {StoreUnavailable}
         assert len(origin.requests) == FAILURES + 1
         assert isinstance(asked.get("again"), Fetched)
+
+
+def test_connections_that_nobody_asks_for_again_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "IDLE_S", 0.05)
+    answers = says(ok(b"x"))
+    with scripted(answers) as one, scripted(answers) as other, asking([one.port, other.port]) as asked:
+        open_before = len(os.listdir("/proc/self/fd"))
+        for number in range(3):
+            assert isinstance(asked.get(f"0/{number}"), Fetched)
+        time.sleep(0.1)
+        assert isinstance(asked.get("1/x"), Fetched)
+        assert asked.engine._connections._kept == 1
+        assert one.connections == 1
+        eventually(lambda: len(os.listdir("/proc/self/fd")) <= open_before + 2)  # both ends of one
 
 
 def test_a_slow_attempt_gets_a_second_one_beside_it_and_the_first_answer_counts() -> None:
