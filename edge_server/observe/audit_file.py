@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable
 from typing import NamedTuple
 
 from edge_server.errors import ResourceError
@@ -49,7 +48,7 @@ class Output:
         self.batch_bytes = _FILE_BATCH if is_file else WHOLE_BYTES
         self._descriptor = descriptor
         self._is_file = is_file
-        self._put: Callable[[bytes], int] = bind_put(descriptor)
+        self._put, self._close_put = bind_put(descriptor)
         self._left = b"" if tail.is_ended else b"\n"
 
     @classmethod
@@ -107,7 +106,8 @@ class Output:
             os.fdatasync(self._descriptor)
 
     def close(self) -> None:
-        """Close a file."""
+        """Close a file; standard output stays open."""
+        self._close_put()
         if self._is_file:
             os.close(self._descriptor)
 

@@ -19,6 +19,8 @@ from collections.abc import Callable
 CAPACITY = 1024  # lines
 WHOLE_BYTES = 4096  # PIPE_BUF of Linux, pipe(7): larger writes may be split
 
+Put = tuple[Callable[[bytes], int], Callable[[], None]]
+
 
 class LogSink:
     """Lines on their way to a descriptor.
@@ -29,7 +31,7 @@ class LogSink:
     """
 
     def __init__(self, descriptor: int, tell_dropped: Callable[[int], bytes]) -> None:
-        self._put = bind_put(descriptor)
+        self._put, self._close = bind_put(descriptor)
         self._tell_dropped = tell_dropped
         self._lines: deque[bytes] = deque()
         self._dropped = 0
@@ -56,6 +58,10 @@ class LogSink:
                 pass
         finally:
             self._is_flushing = False
+
+    def close(self) -> None:
+        """Let go of what was opened to write there; the descriptor is its owner's."""
+        self._close()
 
     def _write_batch(self) -> bool:
         """Write some lines; return whether it is worth going on."""
@@ -86,32 +92,32 @@ class LogSink:
         return b"".join(lines)
 
 
-def bind_put(descriptor: int) -> Callable[[bytes], int]:
-    """Return a write that raises BlockingIOError where a plain one would wait."""
+def bind_put(descriptor: int) -> Put:
+    """Return a write that raises BlockingIOError where a plain one would wait, and what ends it."""
     try:
         mode = os.fstat(descriptor).st_mode
     except OSError:  # standard output was closed: every line is dropped
-        return lambda data: os.write(descriptor, data)
+        return lambda data: os.write(descriptor, data), _nothing
     if stat.S_ISSOCK(mode):
         return _bind_send(descriptor)
     if stat.S_ISREG(mode):
-        return lambda data: os.write(descriptor, data)
+        return lambda data: os.write(descriptor, data), _nothing
     if stat.S_ISFIFO(mode):
         try:
             # A description of our own: O_NONBLOCK on the shared one would reach the shell and its children.
             own = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:  # no /proc, or a pipe made by another user
             return _bind_polled(descriptor)
-        return lambda data: os.write(own, data)
+        return lambda data: os.write(own, data), lambda: os.close(own)
     return _bind_polled(descriptor)
 
 
-def _bind_send(descriptor: int) -> Callable[[bytes], int]:
+def _bind_send(descriptor: int) -> Put:
     own = socket.socket(fileno=os.dup(descriptor))
-    return lambda data: own.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+    return lambda data: own.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL), own.close
 
 
-def _bind_polled(descriptor: int) -> Callable[[bytes], int]:
+def _bind_polled(descriptor: int) -> Put:
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
 
@@ -120,4 +126,8 @@ def _bind_polled(descriptor: int) -> Callable[[bytes], int]:
             raise BlockingIOError
         return os.write(descriptor, data)
 
-    return put
+    return put, _nothing
+
+
+def _nothing() -> None:
+    pass

@@ -78,6 +78,12 @@ class Log:
             self._reopen(self.file)
         self._sink.flush()
 
+    def close(self) -> None:
+        """Let go of what was opened for it."""
+        self._sink.close()
+        if self.file is not None:
+            self.file.close()
+
     def _reopen(self, file: LogFile) -> None:
         trouble = file.reopen()
         if trouble:
@@ -201,15 +207,12 @@ class _Process:
 
     @classmethod
     def replace(cls, log: Log) -> None:
-        cls._log = log
-
-    @classmethod
-    def leave(cls) -> None:
-        """Close the file of the log that is to be replaced, an inherited one too."""
-        if cls._log is not None and cls._log.file is not None:
-            if cls._log.pid == os.getpid():
-                cls._log.flush()
-            cls._log.file.close()
+        """Go on with another log, and close the one before, an inherited one too."""
+        before, cls._log = cls._log, log
+        if before is not None:
+            if before.pid == os.getpid():
+                before.flush()
+            before.close()
 
 
 def configure(
@@ -228,7 +231,6 @@ def configure(
 
 
 def _begin(log_format: str, level: str, file: str, descriptor: int, bound: Mapping[str, object]) -> None:
-    _Process.leave()
     opened, trouble = (None, "") if file == STDOUT else log_file.open_log(file)
     where = descriptor if opened is None else opened.descriptor
     _Process.replace(Log(log_format, level, bound, where, opened))

@@ -93,7 +93,7 @@ def test_the_shared_descriptor_keeps_its_flags() -> None:
 def test_a_write_is_whole_lines_that_a_pipe_takes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[bytes] = []
     monkeypatch.setattr(
-        log_sink, "bind_put", lambda descriptor: lambda data: written.append(data) or len(data)
+        log_sink, "bind_put", lambda descriptor: (lambda data: written.append(data) or len(data), None)
     )
     sink = LogSink(1, tell_dropped)
     for number in range(300):
@@ -169,7 +169,7 @@ def test_a_flush_within_a_flush_does_nothing(monkeypatch: pytest.MonkeyPatch) ->
         written.append(data)
         return len(data)
 
-    monkeypatch.setattr(log_sink, "bind_put", lambda descriptor: put)
+    monkeypatch.setattr(log_sink, "bind_put", lambda descriptor: (put, None))
     sink = LogSink(1, tell_dropped)
     sink.append(b"first\n")
     sink.flush()
@@ -191,7 +191,7 @@ def test_a_line_that_a_full_disk_has_torn_is_ended_before_the_next_one(
         room -= len(part)
         return len(part)
 
-    monkeypatch.setattr(log_sink, "bind_put", lambda descriptor: put)
+    monkeypatch.setattr(log_sink, "bind_put", lambda descriptor: (put, None))
     sink = LogSink(0, tell_dropped)
     for line in (b"first line\n", b"second\n"):
         sink.append(line)
@@ -233,3 +233,14 @@ def test_eight_writers_that_storm_one_pipe_never_mix_their_lines() -> None:
         assert set(filling) <= set(b"abcdefgh"[int(number) : int(number) + 1])
         assert len(line) == sizes[int(count) % 3]
     assert all(counts == list(range(lines_each)) for counts in told.values())
+
+
+def test_a_closed_sink_has_nothing_open(ends: tuple[int, int]) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        sink = LogSink(ends[1], tell_dropped)
+        sink.append(b"line\n")
+        sink.flush()
+        sink.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert drain(ends[0]) == b"line\n" * 3
