@@ -175,6 +175,11 @@ class Disk:
         except OSError as error:
             self.fail(error)
 
+    @property
+    def overdue(self) -> DiskRecords | None:
+        """Its records, if their log is to be worked into them."""
+        return self._records if self._records is not None and self._records.is_checkpoint_due else None
+
     def close(self) -> None:
         """Let go of the folder."""
         if self._records is not None:

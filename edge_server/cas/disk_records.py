@@ -3,7 +3,8 @@
 Process      the sidecar, under the store's lock; `svc-edge cas` while no instance has the folder.
 Memory       ``records.sqlite`` in the folder of the disk tier, with SQLite's write-ahead log beside it.
 Consistency  a change is one transaction. They are not synchronised one by one: after a power cut the last
-             ones may be missing, and then their bodies are removed as nobody's.
+             ones may be missing, and then their bodies are removed as nobody's. `checkpoint` synchronises,
+             by a connection of its own: who stores meanwhile does not wait for the disk.
 Lifetime     the operator's. A database that cannot be read as one is begun anew.
 """
 
@@ -20,6 +21,7 @@ from edge_server.shm.fill_record import FillRecord, Stored, pack, unpack
 
 NAME = "records.sqlite"
 VERSION = 1
+CHECKPOINT_CHANGES = 1000  # after so many the log is worked into the database
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS records (
@@ -45,6 +47,7 @@ class DiskRecords:
     def __init__(self, folder: str, is_read_only: bool = False) -> None:
         self._path = f"{folder}/{NAME}"
         self._is_read_only = is_read_only
+        self._changes = 0  # since the last checkpoint
         try:
             self._database = self._open()
         except DamagedError:
@@ -77,6 +80,7 @@ class DiskRecords:
         """
         text = key.encode(errors="replace").decode()
         row = (key_id, text, record.digest, order, pack(key_id, record, key, order, is_cut))
+        self._changes += 1
         with _as_os_errors():
             self._database.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?)", row)
 
@@ -86,8 +90,29 @@ class DiskRecords:
         Raises:
             OSError: it cannot be written.
         """
+        rows = [(each,) for each in key_ids]
+        self._changes += len(rows)
         with _as_os_errors():
-            self._database.executemany("DELETE FROM records WHERE key_id = ?", [(each,) for each in key_ids])
+            self._database.executemany("DELETE FROM records WHERE key_id = ?", rows)
+
+    @property
+    def is_checkpoint_due(self) -> bool:
+        """Whether the log has grown enough."""
+        return self._changes >= CHECKPOINT_CHANGES
+
+    def checkpoint(self) -> None:
+        """Work the log into the database; by one thread at a time, without the store's lock.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self._changes = 0
+        with _as_os_errors():
+            database = self._connect("rw")
+            try:
+                database.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            finally:
+                database.close()
 
     def _begin_anew(self) -> None:
         for suffix in ("", "-wal", "-shm"):
@@ -109,14 +134,16 @@ class DiskRecords:
             raise OSError(errno.EINVAL, "not a regular file", self._path)
         mode = "ro" if self._is_read_only else "rwc"
         with _as_os_errors():
-            database = sqlite3.connect(
-                f"file:{_quoted(self._path)}?mode={mode}",
-                timeout=2,
-                isolation_level=None,
-                check_same_thread=False,
-                uri=True,
-            )
-            return _closed_on_error(database, self._prepare)
+            return _closed_on_error(self._connect(mode), self._prepare)
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"file:{_quoted(self._path)}?mode={mode}",
+            timeout=2,
+            isolation_level=None,
+            check_same_thread=False,
+            uri=True,
+        )
 
     def _prepare(self, database: sqlite3.Connection) -> None:
         if self._is_read_only:
@@ -124,6 +151,7 @@ class DiskRecords:
             return
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
+        database.execute("PRAGMA wal_autocheckpoint = 0")
         if database.execute("PRAGMA user_version").fetchone()[0] not in (0, VERSION):
             database.execute("DROP TABLE IF EXISTS records")
         database.execute(_SCHEMA)

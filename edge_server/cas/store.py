@@ -236,6 +236,18 @@ class Store:
                 removed += 1
         return removed
 
+    def checkpoint(self) -> None:
+        """Have the disk's records synchronised, if that is due; one thread at a time."""
+        with self._lock:
+            overdue = None if self.contents.disk is None else self.contents.disk.overdue
+        if overdue is None:
+            return
+        try:
+            overdue.checkpoint()
+        except OSError as error:
+            with self._lock:
+                self.contents.fail(DISK, error)
+
     def stats(self) -> Stats:
         """Return what it holds and has done."""
         with self._lock:

@@ -1,4 +1,4 @@
-"""Upkeep: what a store does in the background: tries a failed disk again, settles, scrubs, sweeps.
+"""Upkeep: what a store does in the background: opens a failed disk, settles, scrubs, sweeps, synchronises.
 
 Process      the sidecar, in a thread of its own, which ends with `stop` or the process.
 Consistency  one step at a time; each leaves the store whole. Scrubbing reads at most SCRUB_BYTES_S.
@@ -60,3 +60,4 @@ class Upkeep:
         read_bytes = store.scrub(int(self._scrub_bytes_s * self._pause_s))
         self._stop.wait(max(0.0, read_bytes / self._scrub_bytes_s - (time.monotonic() - started_s)))
         store.sweep(next(self._folders))
+        store.checkpoint()

@@ -1,8 +1,9 @@
 """Sinks: where the engine writes what it fetches, a body of the store each.
 
 Process      the sidecar; a sink belongs to one task of the engine at a time.
-Consistency  bodies in memory are written by the loop itself. What touches a disk is done by a few threads, as
-             that may take long, or hang: the task waits, for DISK_S at most, and the others go on.
+Consistency  bodies in memory are written by the loop itself. Those on a disk are written by a few threads, as
+             that may take long, or hang: the task waits, for DISK_S at most, and the others go on. Their
+             records go to a log that nobody waits for (cas/disk_records.py).
 """
 
 from __future__ import annotations
