@@ -177,10 +177,10 @@ class Tick:
         words[Field.REQUESTS] = counters["requests"]
         words[Field.BYTES_OUT] = counters["bytes_out"]
         words[Field.BEAT_NS] = time.monotonic_ns()
-        self._traffic.tick()
         logs.flush()
         if self._deadline is not None:
             self._step_drain(self._deadline)
+        self._traffic.tick()  # last: a metrics file that is damaged keeps nothing else from being done
 
     def _step_drain(self, deadline: float) -> None:
         if self._drain is None:

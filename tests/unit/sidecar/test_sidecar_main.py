@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from edge_server import guard
+from edge_server.errors import ResourceError
 from edge_server.guard.drain import Drain
 from edge_server.observe import logs
 from edge_server.roles import Brief
@@ -69,6 +70,18 @@ def test_sigterm_ends_an_idle_sidecar_with_0(tick: Tick, row: Row) -> None:
     with pytest.raises(Ended, match="0"):
         tick()
     assert row.state is WorkerState.STOPPED
+
+
+def test_a_metrics_file_that_is_damaged_keeps_no_sidecar_from_its_end(
+    tick: Tick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(traffic: Traffic) -> None:
+        raise ResourceError("no metrics file")
+
+    monkeypatch.setattr(Traffic, "tick", damaged)
+    tick._on_term(signal.SIGTERM, None)
+    with pytest.raises(Ended, match="0"):
+        tick()
 
 
 def test_an_answer_in_flight_is_finished_first(tick: Tick, busy: list[int]) -> None:
