@@ -226,7 +226,7 @@ class Store:
                 is_wanted = body is not None and (DISK in body.tiers or body.pins)
                 if is_wanted or digest in self.contents.unsettled or digest in self.contents.installing:
                     continue
-                if not disk.is_usable:
+                if self.contents.is_closed:
                     break
                 try:
                     disk.tier.unlink(digest)

@@ -165,6 +165,7 @@ def test_what_has_waited_for_a_disk_until_there_is_a_successor_changes_nothing_a
     assert shelf.index.changes == before
     assert late.purge("small") == 0
     assert shelf.read("small") == b"small"
+    eventually(successor.is_reachable)  # opening it may have hung too
     for folder in FOLDERS:
         successor.sweep(folder)
     shelf.check()
