@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
@@ -148,7 +149,8 @@ class Disk:
         """Take the tier for unusable, until it is tried again."""
         self._retry_s = time.monotonic() + RETRY_S
         if self._records is not None:
-            self._records.close()
+            # NOTE: by a thread, as closing a database reads and writes, and this disk may hang.
+            threading.Thread(target=self._records.close, name="cas-closing", daemon=True).start()
             self._records = None
         self._show(error.strerror or str(error), DiskState.UNUSABLE)
 

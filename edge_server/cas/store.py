@@ -10,6 +10,7 @@ Lifetime     both tiers and the index outlive it. `adopt` makes it the writer, a
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -193,6 +194,11 @@ class Store:
         """Whether the disk tier works, or there is none."""
         disk = self.contents.disk
         return disk is None or disk.is_usable
+
+    def give_up_disk(self) -> None:
+        """Take the disk for unusable, as it answers nobody; it is tried again like any that has failed."""
+        with self._lock:
+            self.contents.fail(DISK, TimeoutError(errno.ETIMEDOUT, "takes too long"))
 
     def retry_disk(self) -> None:
         """Try a disk that is not in use, if it is time to; see opening.py."""

@@ -2,8 +2,9 @@
 
 Process      the sidecar; a sink belongs to one task of the engine at a time.
 Consistency  bodies in memory are written by the loop itself. Those on a disk are written by a few threads, as
-             that may take long, or hang: the task waits, for DISK_S at most, and the others go on. Their
-             records go to a log that nobody waits for (cas/disk_records.py).
+             that may take long, or hang: the task waits, for DISK_S at most, and the others go on. Then the
+             disk counts as unusable, and nobody waits for it until it has been opened again. Their records
+             go to a log that nobody waits for (cas/disk_records.py).
 """
 
 from __future__ import annotations
@@ -32,13 +33,15 @@ class StoreSink:
         writer: what `Store.commit` takes.
 
     Args:
+        store: of it.
         threads: that touch disks.
     """
 
-    __slots__ = ("_is_lost", "_threads", "writer")
+    __slots__ = ("_is_lost", "_store", "_threads", "writer")
 
-    def __init__(self, writer: Writer, threads: Threads) -> None:
+    def __init__(self, writer: Writer, store: Store, threads: Threads) -> None:
         self.writer = writer
+        self._store = store
         self._threads = threads
         self._is_lost = False
 
@@ -55,6 +58,7 @@ class StoreSink:
         """
         if self.writer.write_in_memory(data):
             return
+        _require_disk(self._store)
         try:
             self._by_thread(lambda: self.writer.write(data))
         except NoRoom as error:
@@ -86,6 +90,7 @@ class StoreSink:
             return self._threads.run(step, monotonic() + DISK_S, self.writer.abort)
         except TimeoutError as error:
             self._is_lost = True  # the thread that hangs has it, and aborts it
+            self._store.give_up_disk()
             raise StoreUnavailable("the disk takes too long") from error
         except FillUnavailable as error:
             raise StoreUnavailable(str(error)) from error
@@ -112,6 +117,7 @@ def opener(store: Store) -> Callable[[int | None, bool], StoreSink]:
         try:
             return threads.run(begin, monotonic() + DISK_S, abandon)
         except TimeoutError as error:
+            store.give_up_disk()
             raise StoreUnavailable("the disk takes too long") from error
         except FillUnavailable as error:
             raise StoreUnavailable(str(error)) from error
@@ -119,9 +125,20 @@ def opener(store: Store) -> Callable[[int | None, bool], StoreSink]:
     def open_sink(length: int | None, may_store: bool) -> StoreSink:
         try:
             if not may_store or length is None or store.is_for_memory(length):
-                return StoreSink(store.begin(length, is_memory_only=not may_store), threads)
-            return StoreSink(begin_on_disk(length), threads)
+                return StoreSink(store.begin(length, is_memory_only=not may_store), store, threads)
+            _require_disk(store)
+            return StoreSink(begin_on_disk(length), store, threads)
         except NoRoom as error:
             raise StoreUnavailable(str(error)) from error
 
     return open_sink
+
+
+def _require_disk(store: Store) -> None:
+    """See that it is worth asking a thread for the disk.
+
+    Raises:
+        StoreUnavailable: the disk is known not to work.
+    """
+    if not store.is_reachable():
+        raise StoreUnavailable("the disk cannot be used")

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from edge_server.cas import disk as disk_module
 from edge_server.cas import opening as opening_module
 from edge_server.cas.store import Store
 from edge_server.cas.tier import FOLDERS, Tier
 from edge_server.cas.upkeep import Upkeep
-from edge_server.errors import FillUnavailable, NoRoom
+from edge_server.errors import FillUnavailable, NoRoom, StoreUnavailable
 from edge_server.shm.fill_index import DISK, FillIndex, key_id
 from edge_server.sidecar import sinks
 from tests.servers import eventually
@@ -98,6 +99,42 @@ def test_a_body_for_a_disk_that_hangs_is_given_up_and_bodies_in_memory_are_not(
     tier = shelf.store.contents.disk.tier
     eventually(lambda: not tier.claimed_bytes)
     eventually(lambda: not list((Path(tier.folder) / "tmp").iterdir()))
+    shelf.check()
+
+
+def test_nobody_else_waits_for_a_disk_that_has_hung_until_it_answers_again(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_module, "RETRY_S", 0.01)
+    gate, open_sink = Gate(monkeypatch, "seal"), sinks.opener(shelf.store)
+
+    def store_big(number: int) -> None:
+        sink = open_sink(BIG, True)
+        sink.write(body_of(number, BIG))
+        sink.commit(lambda: shelf.store.commit(sink.writer, key_id(str(number)), BLANK, str(number)))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sinks, "DISK_S", 0.05)
+        with pytest.raises(StoreUnavailable):
+            store_big(1)
+    assert not shelf.store.is_reachable()
+    assert shelf.told("cas_disk")[-1]["reason"] == "takes too long"
+    began_s = time.monotonic()
+    for number in range(2, 10):
+        with pytest.raises(StoreUnavailable):
+            store_big(number)
+    endless = open_sink(None, True)
+    with pytest.raises(StoreUnavailable):
+        endless.write(body_of(10, BIG))
+    endless.abort()
+    assert time.monotonic() - began_s < sinks.DISK_S / 4
+    gate.event.set()
+    eventually(lambda: (shelf.store.retry_disk(), shelf.store.is_reachable())[1])
+    assert shelf.store.contents.disk is not None
+    tier = shelf.store.contents.disk.tier
+    eventually(lambda: not tier.claimed_bytes)
+    store_big(2)
+    assert shelf.read("2") == body_of(2, BIG)
     shelf.check()
 
 
