@@ -174,7 +174,7 @@ install_wishes() {
     try_packages $wanted && return
     for package in $wanted; do
         try_packages "$package" && continue
-        say "apt-get cannot install $package: tests that need it are skipped"
+        say "apt-get cannot install $package: tests that need it are skipped ($given_up keeps it from being tried again)"
         echo "$package" >>"$given_up"
     done
 }
