@@ -161,6 +161,7 @@ def origin(tmp_path: Path) -> Iterator[tuple[Origin, Authority]]:
 
 
 def ended_by(server: Server, name: str) -> list[dict[str, Any]]:
+    """Return the lines of processes that a signal has ended; others have a status."""
     return [line for line in server.events("worker_exit") if line.get("signal") == name]
 
 
