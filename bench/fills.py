@@ -8,6 +8,7 @@ Prints Markdown. Ends what it started.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socketserver
 import sys
@@ -15,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from bench import BenchError, load, machine
@@ -53,10 +54,21 @@ class _SlowServer(socketserver.ThreadingTCPServer):
 @contextmanager
 def slow_origin() -> Iterator[int]:
     """Run an origin that takes SLOW_S for each answer; yield its port."""
-    with _SlowServer(("127.0.0.1", 0), _Slow) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with _SlowServer(("127.0.0.1", 0), _Slow) as server, beside(server.serve_forever):
         yield int(server.server_address[1])
-        server.shutdown()
+
+
+@contextmanager
+def beside(work: Callable[[], None]) -> Iterator[None]:
+    """Do some work in a process of its own, so that it is not in the way of what is measured in this one."""
+    process = multiprocessing.get_context("fork").Process(target=work, daemon=True)
+    process.start()
+    try:
+        yield
+    finally:
+        if process.is_alive():
+            process.terminate()
+        process.join()
 
 
 def requests_for(names: list[str]) -> list[Request]:
@@ -83,8 +95,8 @@ def rate(server: Server, folder: Path, requests: list[Request], pids: list[int])
     return seen.requests / seen.seconds, spent / 1000 / seen.requests
 
 
-def paced(port: int, miss: Callable[[int], str] | None) -> list[float]:
-    """Return how long hits took, ms, at a steady pace; beside them one request in SLOW_SHARE is `miss`'s."""
+def paced(port: int) -> list[float]:
+    """Return how long hits took, ms, at a steady pace, shortest first."""
     took: list[float] = []
     until_s = time.monotonic() + PACED_S
 
@@ -98,37 +110,44 @@ def paced(port: int, miss: Callable[[int], str] | None) -> list[float]:
                     took.append(1000 * (time.monotonic() - began_s))
                 time.sleep(max(0.0, PACE_S - (time.monotonic() - began_s)))
 
-    def wait(first: int, pause_s: float) -> None:
+    run_threads(hit, [31 * index for index in range(PACED_THREADS)])
+    return sorted(took)
+
+
+def miss(port: int) -> None:
+    """Ask for what the slow origin has, once for SLOW_SHARE - 1 hits, until this process is ended."""
+
+    def wait(first: int) -> None:
         with Connection(port) as connection:
             for number in range(first, 1 << 30, PACED_THREADS):
                 began_s = time.monotonic()
-                if began_s > until_s or miss is None:
-                    return
-                if connection.get(miss(number)).status != 200:
+                if connection.get(f"{_ROOT}/slow/{number}").status != 200:
                     raise BenchError("a miss that was not filled")
-                time.sleep(max(0.0, pause_s - (time.monotonic() - began_s)))
+                time.sleep(max(0.0, PACE_S * (SLOW_SHARE - 1) - (time.monotonic() - began_s)))
 
-    threads = [threading.Thread(target=hit, args=(31 * index,)) for index in range(PACED_THREADS)]
-    if miss is not None:
-        pause_s = PACE_S * (SLOW_SHARE - 1)
-        threads += [threading.Thread(target=wait, args=(i, pause_s)) for i in range(PACED_THREADS)]
+    run_threads(wait, list(range(PACED_THREADS)))
+
+
+def run_threads(work: Callable[[int], None], numbers: list[int]) -> None:
+    """Do `work` for each number at the same time; return when all is done."""
+    threads = [threading.Thread(target=work, args=(number,)) for number in numbers]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return sorted(took)
 
 
 def pace(edge: Server) -> None:
     """Print how long hits take, and how long workers were ready meanwhile and had no CPU."""
     print("\n| hits at a steady pace | hits | p50 ms | p99 ms | workers kept off their CPUs, ms a s |")
     print("| --- | ---: | ---: | ---: | ---: |")
-    for name, miss in (
-        ("without misses", None),
-        (f"one request in {SLOW_SHARE} waits for 200 ms", lambda number: f"{_ROOT}/slow/{number}"),
+    for name, misses in (
+        ("without misses", nullcontext()),
+        (f"one request in {SLOW_SHARE} waits for 200 ms", beside(lambda: miss(edge.port))),
     ):
         before = waited_ns(edge.workers())
-        took = paced(edge.port, miss)
+        with misses:
+            took = paced(edge.port)
         waited_ms = (waited_ns(edge.workers()) - before) / 1e6
         print(f"| {name} | {percentiles(took)} | {waited_ms / PACED_S:.0f} |")
 

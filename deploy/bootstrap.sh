@@ -15,8 +15,8 @@ export PATH="$PATH:/usr/sbin:/sbin" PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT
 
 # The guard's hooks are tested on each platform they are for: musl, and arm64 under qemu. On Debian 12
 # that is 57 MB to fetch and 270 MB on the disk; an arm64 machine needs musl alone. A real Prometheus
-# (100 MB) reads the metrics. Nobody without root is held up by it: those tests are skipped, with the
-# packages' names.
+# (100 MB) reads the metrics. Nobody is held up by it, without root or where the distribution lacks one of
+# them: those tests are skipped, with the packages' names.
 platforms=''
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     platforms='musl-gcc:musl-tools promtool:prometheus losetup:mount mkfs.ext4:e2fsprogs'
@@ -25,7 +25,7 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         platforms+=' /usr/aarch64-linux-gnu/include/stdio.h:libc6-dev-arm64-cross'
     fi
     # The status page and the map preview are looked at in a real browser.
-    platforms+=' chromium:chromium chromedriver:chromium-driver'
+    platforms+=' chromium:chromium chromedriver:chromium-driver npm:npm'
     # The image is built and run, the unit judged: 30 MB to fetch and 130 MB on the disk. The first build makes a base
     # image and fetches about 150 MB of packages and wheels; all of it stays in ~/.cache/svc-edge (1 to 2 GB).
     platforms+=' podman:podman buildah:buildah runc:runc mmdebstrap:mmdebstrap systemd-analyze:systemd'
@@ -33,11 +33,12 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 fi
 
 case $purpose in
-    demo)  extras='' tools='' ;;
-    live)  extras='[demo]' tools='' ;;
-    bench) extras='' tools='nginx:nginx-light wrk:wrk' ;;
-    test)  extras='[test,dev]' tools="curl:curl jq:jq logrotate:logrotate nginx:nginx-light slowhttptest:slowhttptest strace:strace $platforms" ;;
-    fuzz)  extras='[test,dev]' tools='' ;;
+    demo)  extras='' tools='' wishes='' ;;
+    live)  extras='[demo]' tools='' wishes='' ;;
+    bench) extras='' tools='nginx:nginx-light wrk:wrk' wishes='' ;;
+    test)  extras='[test,dev]' tools='curl:curl jq:jq logrotate:logrotate nginx:nginx-light slowhttptest:slowhttptest strace:strace'
+           wishes=$platforms ;;
+    fuzz)  extras='[test,dev]' tools='' wishes='' ;;
     *) echo "usage: $0 demo|live|test|fuzz|bench" >&2; exit 2 ;;
 esac
 
@@ -82,9 +83,17 @@ missing_fuzzer() {
     if [ -n "$version" ]; then echo "libclang-rt-${version%%.*}-dev"; fi
 }
 
+# Names the packages of those tools (command or path, colon, package) that are not there.
+lacking() {
+    local tool
+    for tool in "$@"; do
+        [ -e "${tool%%:*}" ] || command -v "${tool%%:*}" >/dev/null || echo "${tool##*:}"
+    done
+}
+
 # Names the Debian packages that hold what $1 (an interpreter, or nothing) and the build lack.
 missing_packages() {
-    local python=$1 prefix=python3 tool compiler
+    local python=$1 prefix=python3 compiler
     if [ -z "$python" ]; then
         echo python3 python3-dev python3-venv
     else
@@ -113,9 +122,8 @@ sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.
         echo libev-dev
     fi
     if [ "$purpose" = fuzz ]; then missing_fuzzer; fi
-    for tool in $tools; do
-        [ -e "${tool%%:*}" ] || command -v "${tool%%:*}" >/dev/null || echo "${tool##*:}"
-    done
+    # shellcheck disable=SC2086
+    lacking $tools
 }
 
 # nginx and prometheus are tools here: no service of theirs begins, now or at the next boot.
@@ -134,17 +142,41 @@ disable_services() {
     done >/dev/null 2>&1 || true   # no systemd, nothing to disable
 }
 
-install_packages() {
-    local log=$scratch/apt
-    export DEBIAN_FRONTEND=noninteractive
-    apt() { apt-get -y -q -o DPkg::Lock::Timeout=120 "$@" >>"$log" 2>&1 </dev/null; }
-    say "installing system packages: $*"
+apt() { DEBIAN_FRONTEND=noninteractive apt-get -y -q -o DPkg::Lock::Timeout=120 "$@" >>"$scratch/apt" 2>&1 </dev/null; }
+
+# Installs packages, all or none; apt's lists are fetched once, if there are none yet or old ones.
+try_packages() {
     keep_services_from_starting
     apt install --no-install-recommends "$@" && disable_services "$@" && return
-    apt update || true   # no lists yet, or old ones
-    apt install --no-install-recommends "$@" && disable_services "$@" && return
-    tail -n 20 "$log" >&2
+    [ -e "$scratch/updated" ] && return 1
+    apt update || true
+    touch "$scratch/updated"
+    apt install --no-install-recommends "$@" && disable_services "$@"
+}
+
+install_packages() {
+    say "installing system packages: $*"
+    try_packages "$@" && return
+    tail -n 20 "$scratch/apt" >&2
     die "apt-get could not install: $*"
+}
+
+# Installs what only some tests need; what cannot be had is told once and not tried again in this environment.
+install_wishes() {
+    local given_up=$venv/.svc-edge-without package wanted=''
+    # shellcheck disable=SC2086
+    for package in $(lacking $wishes); do
+        grep -qsx "$package" "$given_up" || wanted+=" $package"
+    done
+    [ -n "$wanted" ] || return 0
+    say "installing packages for some of the tests:$wanted"
+    # shellcheck disable=SC2086
+    try_packages $wanted && return
+    for package in $wanted; do
+        try_packages "$package" && continue
+        say "apt-get cannot install $package: tests that need it are skipped ($given_up keeps it from being tried again)"
+        echo "$package" >>"$given_up"
+    done
 }
 
 require_packages() {
@@ -198,6 +230,7 @@ still=$(missing_packages "$python")
 if ! is_usable "$venv/bin/python" || [ "$(base_of "$python")" != "$(base_of "$venv/bin/python")" ]; then
     make_venv "$python"
 fi
+install_wishes
 
 mark_of() { { cat setup.py setup.cfg pyproject.toml edge_server/guard/*.[ch] deploy/bootstrap.sh; pwd; base_of "$venv/bin/python"; echo "$1"; } |
     sha256sum | cut -d' ' -f1; }

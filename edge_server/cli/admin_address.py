@@ -1,6 +1,6 @@
-"""Where an instance's admin plane is, as a command line says it, and asking it one question.
+"""Where an instance's admin plane is, as a command line says it, and asking it something.
 
-Commands that look at a running instance share this. Reads only; one connection a question.
+Commands that look at a running instance, or have it do something, share this; one connection a question.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import http
 import http.client
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -39,8 +40,7 @@ def parse_admin(value: str) -> Address:
         raise click.BadParameter(f"{value!r}: {error}; expected http://HOST:PORT") from error
     if not address.port:
         raise click.BadParameter(f"{value!r}: give the port of the ready line, not 0")
-    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
-    return Address(here, address.port)
+    return address.from_here
 
 
 def admin_option(function: Any) -> Any:
@@ -59,20 +59,45 @@ def admin_option(function: Any) -> Any:
     )(function)
 
 
+class Answer(NamedTuple):
+    """What the admin plane has answered; `reason` is that of a refusal."""
+
+    status: int
+    reason: str
+    body: bytes
+
+
+def ask(
+    admin: Address,
+    path: str,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    *,
+    timeout_s: float = _TIMEOUT_S,
+) -> Answer:
+    """Return the answer to one request without a body.
+
+    Raises:
+        ResourceError: nobody answers there, or not in HTTP.
+    """
+    connection = http.client.HTTPConnection(admin.host, admin.port, timeout=timeout_s)
+    try:
+        connection.request(method, path, headers=dict(headers or {}))
+        response = connection.getresponse()
+        return Answer(response.status, response.getheader("X-Reason", ""), response.read(_MAX_ANSWER_BYTES))
+    except (OSError, http.client.HTTPException) as error:
+        raise ResourceError(f"no instance answers at {admin}: {error}") from error
+    finally:
+        connection.close()
+
+
 def require_alive(admin: Address) -> None:
     """Return if ``/healthz`` answers 200: for probes, as it costs the instance next to nothing.
 
     Raises:
         ResourceError: it does not.
     """
-    connection = http.client.HTTPConnection(admin.host, admin.port, timeout=_ALIVE_TIMEOUT_S)
-    try:
-        connection.request("GET", "/healthz")
-        status = connection.getresponse().status
-    except (OSError, http.client.HTTPException) as error:
-        raise ResourceError(f"no instance answers at {admin}: {error}") from error
-    finally:
-        connection.close()
+    status = ask(admin, "/healthz", timeout_s=_ALIVE_TIMEOUT_S).status
     if status != http.HTTPStatus.OK:
         raise ResourceError(f"{admin} is not well: /healthz answers {status}")
 
@@ -84,7 +109,7 @@ def read_status(admin: Address) -> dict[str, Any]:
         ResourceError: nobody listens there, or it is not an instance of this service.
     """
     try:
-        document = json.loads(_read(admin, "/api/status"))
+        document = json.loads(ask(admin, "/api/status").body)
     except ValueError:
         document = None
     if not isinstance(document, dict) or document.get("service") != "svc-edge":
@@ -101,17 +126,6 @@ def read_metrics(admin: Address) -> Samples:
     from edge_server.observe.scrapes import parse
 
     try:
-        return parse(_read(admin, "/metrics").decode())
+        return parse(ask(admin, "/metrics").body.decode())
     except ValueError as error:
         raise ResourceError(f"what answers at {admin} is not svc-edge") from error
-
-
-def _read(admin: Address, path: str) -> bytes:
-    connection = http.client.HTTPConnection(admin.host, admin.port, timeout=_TIMEOUT_S)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().read(_MAX_ANSWER_BYTES)
-    except (OSError, http.client.HTTPException) as error:
-        raise ResourceError(f"no instance answers at {admin}: {error}") from error
-    finally:
-        connection.close()

@@ -6,22 +6,21 @@ with the token if there is one. Readiness fails meanwhile; requests are still se
 
 from __future__ import annotations
 
-import http.client
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
+from edge_server.cli import admin_address
+from edge_server.cli.admin_address import Answer
 from edge_server.cli.flags import CommandLine, settings_flags
-from edge_server.errors import ConfigError, EdgeError, ResourceError
+from edge_server.errors import ConfigError, EdgeError
 
 if TYPE_CHECKING:
-    from edge_server.config.addresses import Address
     from edge_server.config.schema import Config
 
 _TIMEOUT_S = 10
-_MAX_ANSWER_BYTES = 1 << 16
 
 
 class AskError(EdgeError):
@@ -68,14 +67,6 @@ def _ask(config: Config, *, is_wanted: bool) -> None:
     click.echo("draining" if json.loads(answer.body)["draining"] else "not draining")
 
 
-class Answer(NamedTuple):
-    """What the admin plane has answered; `reason` is that of a refusal."""
-
-    status: int
-    reason: str
-    body: bytes
-
-
 def post(config: Config, path: str) -> Answer:
     """Return the answer to a POST without a body, with the token if there is one.
 
@@ -92,23 +83,10 @@ def ask(config: Config, method: str, path: str, headers: Mapping[str, str]) -> A
     Raises:
         ResourceError: no instance answers.
     """
-    host, port = reachable(config.metrics_addr)
-    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
-    try:
-        connection.request(method, path, headers=dict(headers))
-        response = connection.getresponse()
-        return Answer(response.status, response.getheader("X-Reason", ""), response.read(_MAX_ANSWER_BYTES))
-    except (OSError, http.client.HTTPException) as error:
-        raise ResourceError(f"no instance answers at {config.metrics_addr}: {error}") from error
-    finally:
-        connection.close()
-
-
-def reachable(address: Address) -> tuple[str, int]:
-    """Return where an instance that listens on `address` is reached from here."""
+    address = config.metrics_addr
     if not address.port:
         raise click.UsageError("metrics_addr has port 0; give the one in the ready line: --metrics HOST:PORT")
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host), address.port
+    return admin_address.ask(address.from_here, path, method, headers, timeout_s=_TIMEOUT_S)
 
 
 def token(path: str | None) -> dict[str, str]:

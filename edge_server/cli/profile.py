@@ -6,12 +6,12 @@ each sample. Which process: the one that ``/api/status`` names, if it is one of 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -119,29 +119,30 @@ def _process(admin: Address, slot: int | None) -> dict[str, Any]:
 
 
 def _record(tool: str, pid: int, path: str, seconds: int, options: list[str]) -> int:
-    """Have py-spy write `path`, whole or not at all; return the number of samples."""
-    part = f"{path}.part"
-    line = [tool, "record", "--pid", str(pid), "--duration", str(seconds), "--output", part, *options]
+    """Have py-spy write `path`, whole or not at all; return the number of samples.
+
+    It writes into a folder of its own first: nobody can lay a link under a name that is not known.
+    """
     try:
-        done = subprocess.run(
-            line,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=seconds + _GRACE_S,
-            env={**os.environ, "RUST_BACKTRACE": "0"},
-            check=False,
-        )
-        if done.returncode != 0:
-            raise _told(pid, done.stderr)
-        os.replace(part, path)
+        with tempfile.TemporaryDirectory(prefix=".svc-edge-", dir=os.path.dirname(path) or ".") as folder:
+            part = os.path.join(folder, "part.svg")
+            line = [tool, "record", "--pid", str(pid), "--duration", str(seconds), "--output", part, *options]
+            done = subprocess.run(
+                line,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=seconds + _GRACE_S,
+                env={**os.environ, "RUST_BACKTRACE": "0"},
+                check=False,
+            )
+            if done.returncode != 0:
+                raise _told(pid, done.stderr)
+            os.replace(part, path)
     except subprocess.TimeoutExpired as error:
         raise ProfileError(f"py-spy has not ended {_GRACE_S} s after the last sample") from error
     except OSError as error:
         raise ProfileError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(part)
     found = _SAMPLES.search(done.stdout + done.stderr)
     return int(found[1]) if found else 0
 

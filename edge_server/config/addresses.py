@@ -43,6 +43,11 @@ class Address(NamedTuple):
         return self.host in ("0.0.0.0", "::")
 
     @property
+    def from_here(self) -> Address:
+        """Where this machine reaches what listens there: on a wildcard, over the loopback."""
+        return Address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host), self.port)
+
+    @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach it. A name other than localhost is not trusted to."""
         try:

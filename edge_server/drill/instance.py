@@ -57,7 +57,7 @@ class Instance:
             status = await read_status(admin)
         except NO_ANSWER as error:
             raise ResourceError(f"no instance answers at {admin}: {error or 'not in time'}") from error
-        assets = _reachable(parse_address(status["addresses"]["assets"]))
+        assets = parse_address(status["addresses"]["assets"]).from_here
         return cls(admin, assets, supervisor_of(admin, status), status)
 
     async def status(self) -> Status:
@@ -219,11 +219,6 @@ def supervisor_of(admin: Address, status: Status) -> int:
             "same machine, in the same container and as the same user, without a proxy in between"
         )
     return parent
-
-
-def _reachable(address: Address) -> Address:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
-    return Address(host, address.port)
 
 
 def _connections(process: psutil.Process) -> list[Any]:

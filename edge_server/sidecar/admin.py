@@ -13,6 +13,7 @@ import secrets
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import falcon
@@ -24,8 +25,9 @@ from edge_server.http.reasons import REASONS, STATUS_LINES, problem
 from edge_server.observe.logs import log
 from edge_server.observe.readiness import report
 from edge_server.shm.scoreboard import Field, Row, Scoreboard
+from edge_server.sidecar.acting import Acting
 from edge_server.sidecar.aggregate import Exposition
-from edge_server.sidecar.authorization import FORWARDING_FIELDS, Authorization, Sender
+from edge_server.sidecar.authorization import Authorization
 from edge_server.sidecar.page_files import PageFiles
 from edge_server.sidecar.page_routes import add_page_routes
 from edge_server.sidecar.reading import Reading, as_json
@@ -92,11 +94,11 @@ def make_app(plane: Plane) -> WsgiApp:
     app.add_route("/readyz", Reading(lambda req, resp: _readiness(plane, resp)))
     app.add_route("/api/status", Reading(lambda req, resp: _status(plane, req, resp)))
     app.add_route("/api/packs", Reading(lambda req, resp: as_json(resp, plane.packs)))
-    app.add_route("/api/drain", _Draining(plane, is_wanted=True))
-    app.add_route("/api/undrain", _Draining(plane, is_wanted=False))
-    app.add_route("/api/reload", _Reload(plane))
-    app.add_route("/api/warm", _Warm(plane))
-    app.add_route("/api/purge", _Purge(plane))
+    app.add_route("/api/drain", Acting(plane.authorization, partial(_drain, plane, True)))
+    app.add_route("/api/undrain", Acting(plane.authorization, partial(_drain, plane, False)))
+    app.add_route("/api/reload", Acting(plane.authorization, partial(_reload, plane)))
+    app.add_route("/api/warm", Acting(plane.authorization, partial(_warm, plane)))
+    app.add_route("/api/purge", Acting(plane.authorization, partial(_purge, plane)))
     app.add_sink(_nothing_there, "/")
     app.add_error_handler(Exception, _on_defect)
     app.add_error_handler(falcon.HTTPError, _on_falcon_error)
@@ -126,109 +128,61 @@ class _Common:
             resp.content_length = len(resp.data or b"")
 
 
-class _Draining:
+def _drain(plane: Plane, is_wanted: bool, req: falcon.Request, resp: falcon.Response) -> None:
     """``/api/drain`` and ``/api/undrain``: 200 once it is done, 202 if it is still to come."""
-
-    def __init__(self, plane: Plane, *, is_wanted: bool) -> None:
-        self._plane = plane
-        self._is_wanted = is_wanted
-
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        self._plane.authorization.check(_sender(req))
-        is_done = self._plane.drain.ask(self._is_wanted)
-        log(
-            "drain",
-            route=req.path,
-            method=req.method,
-            wanted=self._is_wanted,
-            done=is_done,
-            corr_id=req.context.corr_id,
-            peer_addr=req.remote_addr,
-        )
-        resp.status = STATUS_LINES[200 if is_done else 202]
-        as_json(resp, {"draining": self._plane.scoreboard.is_operator_drain, "wanted": self._is_wanted})
-
-    def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
-        raise MethodNotAllowed(req.method, (("Allow", "POST"),))
+    is_done = plane.drain.ask(is_wanted)
+    log(
+        "drain",
+        route=req.path,
+        method=req.method,
+        wanted=is_wanted,
+        done=is_done,
+        corr_id=req.context.corr_id,
+        peer_addr=req.remote_addr,
+    )
+    resp.status = STATUS_LINES[200 if is_done else 202]
+    as_json(resp, {"draining": plane.scoreboard.is_operator_drain, "wanted": is_wanted})
 
 
-class _Reload:
+def _reload(plane: Plane, req: falcon.Request, resp: falcon.Response) -> None:
     """``/api/reload``: 202 with the number above which a reload has heeded the request."""
-
-    def __init__(self, plane: Plane) -> None:
-        self._plane = plane
-
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        self._plane.authorization.check(_sender(req))
-        after = self._plane.reloading.ask()
-        log(
-            "reload",
-            reason="asked for",
-            route=req.path,
-            method=req.method,
-            corr_id=req.context.corr_id,
-            peer_addr=req.remote_addr,
-        )
-        resp.status = STATUS_LINES[202]
-        as_json(resp, {"after": after})
-
-    def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
-        raise MethodNotAllowed(req.method, (("Allow", "POST"),))
+    after = plane.reloading.ask()
+    log(
+        "reload",
+        reason="asked for",
+        route=req.path,
+        method=req.method,
+        corr_id=req.context.corr_id,
+        peer_addr=req.remote_addr,
+    )
+    resp.status = STATUS_LINES[202]
+    as_json(resp, {"after": after})
 
 
-class _Warm:
+def _warm(plane: Plane, req: falcon.Request, resp: falcon.Response) -> None:
     """``/api/warm?path=...&path=...``: 200 once each path is settled; the guard discards bodies."""
-
-    def __init__(self, plane: Plane) -> None:
-        self._plane = plane
-
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        self._plane.authorization.check(_sender(req))
-        results = _stored(self._plane).warm(req.get_param_as_list("path") or [], req.context.corr_id)
-        if results is None:
-            resp.data = b""  # parked: what is answered now is never sent
-            return
-        log("live_fill", reason="warmed", paths=len(results), corr_id=req.context.corr_id)
-        as_json(resp, {"results": results})
-
-    def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
-        raise MethodNotAllowed(req.method, (("Allow", "POST"),))
+    results = _stored(plane).warm(req.get_param_as_list("path") or [], req.context.corr_id)
+    if results is None:
+        resp.data = b""  # parked: what is answered now is never sent
+        return
+    log("live_fill", reason="warmed", paths=len(results), corr_id=req.context.corr_id)
+    as_json(resp, {"results": results})
 
 
-class _Purge:
+def _purge(plane: Plane, req: falcon.Request, resp: falcon.Response) -> None:
     """``/api/purge?path=...`` or ``?prefix=...``: 200 with the number of responses that were removed."""
-
-    def __init__(self, plane: Plane) -> None:
-        self._plane = plane
-
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        self._plane.authorization.check(_sender(req))
-        paths, prefixes = req.get_param_as_list("path") or [], req.get_param_as_list("prefix") or []
-        if not paths and not prefixes:
-            raise BadRequest("give a path or a prefix")
-        purged = _stored(self._plane).purge(paths, prefixes)
-        log("live_fill", reason="purged", purged=purged, corr_id=req.context.corr_id)
-        as_json(resp, {"purged": purged})
-
-    def on_options(self, req: falcon.Request, resp: falcon.Response) -> None:
-        raise MethodNotAllowed(req.method, (("Allow", "POST"),))
+    paths, prefixes = req.get_param_as_list("path") or [], req.get_param_as_list("prefix") or []
+    if not paths and not prefixes:
+        raise BadRequest("give a path or a prefix")
+    purged = _stored(plane).purge(paths, prefixes)
+    log("live_fill", reason="purged", purged=purged, corr_id=req.context.corr_id)
+    as_json(resp, {"purged": purged})
 
 
 def _stored(plane: Plane) -> Stored:
     if plane.stored is None:
         raise Refused("fill_unavailable", "offline mode fills nothing")
     return plane.stored
-
-
-def _sender(req: falcon.Request) -> Sender:
-    return Sender(
-        peer=req.env.get("REMOTE_ADDR", ""),
-        authorization=req.get_header("Authorization"),
-        host=req.get_header("Host"),
-        origin=req.get_header("Origin"),
-        fetch_site=req.get_header("Sec-Fetch-Site"),
-        is_forwarded=any(req.get_header(name) is not None for name in FORWARDING_FIELDS),
-    )
 
 
 def _status(plane: Plane, req: falcon.Request, resp: falcon.Response) -> None:

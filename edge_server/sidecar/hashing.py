@@ -59,7 +59,10 @@ class Hashing:
             self._wanted.submit(self._hash, index)
 
     def _run(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)  # Linux: of this thread
+        try:
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)  # Linux: of this thread
+        except PermissionError:
+            pass  # a sandbox may forbid it (systemd's @resources): then at the usual priority
         missing = self._catalog.pending_digests()
         self.pending = len(missing)
         for index in missing:

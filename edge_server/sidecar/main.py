@@ -1,7 +1,7 @@
 """The sidecar: one process beside the workers, for whoever operates them.
 
 Process      forked by the supervisor, which has named its log and metrics; bjoern's loop in
-             the main thread, hashing in another, in live mode fills in several.
+             the main thread; hashing, reading ahead, reports and in live mode all fills in others.
 Reads        scoreboard, catalog, every process's metrics files.
 Writes       its own scoreboard row and metrics files, digests nobody has computed yet, and in live
              mode the fill index and the store.

@@ -160,8 +160,9 @@ def origin(tmp_path: Path) -> Iterator[tuple[Origin, Authority]]:
         yield made, authority
 
 
-def killed(server: Server) -> list[dict[str, Any]]:
-    return [line for line in server.events("worker_exit") if line.get("signal") == "SIGKILL"]
+def ended_by(server: Server, name: str) -> list[dict[str, Any]]:
+    """Return the lines of processes that a signal has ended; others have a status."""
+    return [line for line in server.events("worker_exit") if line.get("signal") == name]
 
 
 @needs_seccomp
@@ -188,14 +189,14 @@ def test_a_whole_life_needs_nothing_that_the_unit_forbids(
     os.kill(server.sidecar(), signal.SIGKILL)
     eventually(lambda: len(server.events("worker_exit")) >= 2, within=10)
     os.kill(eventually(lambda: serving(server))[0], signal.SIGSTOP)  # the supervisor ends and replaces it
-    eventually(lambda: len(killed(server)) > 2, within=20)
+    eventually(lambda: len(ended_by(server, "SIGKILL")) > 2, within=20)
     eventually(lambda: len(serving(server)) == 2, within=20)
     check_answers(server, world)
     for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR2):
         server.signal(number)
         time.sleep(0.1)
     assert server.stop() == 0
-    assert [line for line in server.events("worker_exit") if line["signal"] == "SIGSYS"] == []
+    assert ended_by(server, "SIGSYS") == []
 
 
 def serving(server: Server) -> dict[int, int]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 from urllib.parse import quote
 
@@ -28,6 +28,7 @@ from tests.browser.packs import (
     write_world,
 )
 from tests.live import Authority, flags, https_origin
+from tests.meanwhile import meanwhile
 from tests.origins import ok
 from tests.scrapes import Sample, counts
 from tests.servers import Server, eventually
@@ -98,21 +99,14 @@ def page(server: Server, path: str = "/") -> str:
 @contextmanager
 def traffic(server: Server, *paths: str) -> Iterator[None]:
     """Ask for assets all the time."""
-    is_over = Event()
 
-    def run() -> None:
-        with Connection(server.assets) as connection:
-            while not is_over.wait(0.005):
-                for path in paths:
-                    connection.ask(f"/edge/assets/{path}")
+    def turn() -> None:
+        time.sleep(0.005)
+        for path in paths:
+            connection.ask(f"/edge/assets/{path}")
 
-    thread = Thread(target=run)
-    thread.start()
-    try:
+    with Connection(server.assets) as connection, meanwhile(turn):
         yield
-    finally:
-        is_over.set()
-        thread.join()
 
 
 def shown(path: str) -> str:

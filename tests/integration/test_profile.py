@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.meanwhile import meanwhile
 from tests.servers import COMMAND, Server, environment, run
 from tests.wire import ask
 from tests.worlds import World
@@ -24,24 +25,15 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as it tra
 @contextmanager
 def hits(server: Server, world: World) -> Iterator[None]:
     """Ask for a file with ever new correlation ids, which the guard does not repeat by itself."""
-    is_over = threading.Event()
     path = f"/edge/assets/{next(iter(world.files))}"
+    numbers = itertools.count()
 
-    def go() -> None:
-        number = 0
-        while not is_over.is_set():
-            number += 1
-            assert ask(server.assets, path, "GET", {"X-Corr-ID": f"profile-{number}"}).status == 200
+    def turn() -> None:
+        fields = {"X-Corr-ID": f"profile-{next(numbers)}"}
+        assert ask(server.assets, path, "GET", fields).status == 200
 
-    threads = [threading.Thread(target=go) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
+    with meanwhile(turn, threads=2):
         yield
-    finally:
-        is_over.set()
-        for thread in threads:
-            thread.join()
 
 
 def titles(path: Path) -> str:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.meanwhile import meanwhile
 from tests.servers import COMMAND, Server, environment, eventually, run
 from tests.wire import ask
 from tests.worlds import World
@@ -91,21 +92,9 @@ def top(*arguments: object, columns: int = 100, lines: int = 30) -> Iterator[Ter
 @contextmanager
 def traffic(server: Server, world: World) -> Iterator[None]:
     """Ask for what is there and what is not, again and again."""
-    is_over = threading.Event()
     paths = [f"/edge/assets/{path}" for path in [*list(world.files)[:3], "not-there"]]
-
-    def go() -> None:
-        while not is_over.is_set():
-            for path in paths:
-                ask(server.assets, path)
-
-    thread = threading.Thread(target=go)
-    thread.start()
-    try:
+    with meanwhile(lambda: [ask(server.assets, path) for path in paths]):
         yield
-    finally:
-        is_over.set()
-        thread.join()
 
 
 def test_rates_are_shown_live_and_q_ends_it(serve: Callable[..., Server], world: World) -> None:

@@ -38,6 +38,7 @@ from edge_server.observe.metrics import (
 from edge_server.observe.tally import Tally
 from edge_server.shm.scoreboard import LETTERS, Gate, Scoreboard, WorkerState
 from edge_server.sidecar.aggregate import Exposition, show_zeros
+from tests.children import in_child
 from tests.http_rows import ROWS
 from tests.perf._timing import machine
 from tests.servers import COMMAND, HOST, Server, eventually
@@ -67,15 +68,6 @@ def fill_worker() -> None:
         metrics().edge_cache_misses_total.labels(cause).inc()
     for result in PARK_RESULTS:
         metrics().edge_parks_total.labels(result).inc()
-
-
-def in_child(identity: str, work: Callable[[], None]) -> None:
-    pid = os.fork()
-    if pid == 0:
-        name_process(identity)
-        work()
-        os._exit(0)
-    assert os.waitpid(pid, 0)[1] == 0
 
 
 def fill(board: Scoreboard) -> None:

@@ -13,6 +13,11 @@ import edge_server
 ROOT = Path(edge_server.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 
+ROLE = {
+    *("errors", "config", "http", "fill", "packs", "shm", "observe", "cas"),
+    *("roles", "errands", "guard"),
+}
+
 # What each part may import besides itself; the order is that of the layers, lowest first.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -26,32 +31,8 @@ ALLOWED: dict[str, set[str]] = {
     "roles": {"errors", "config", "shm"},
     "errands": {"errors"},
     "guard": {"errors", "config"},
-    "worker": {
-        "errands",
-        "errors",
-        "config",
-        "http",
-        "fill",
-        "packs",
-        "shm",
-        "observe",
-        "cas",
-        "roles",
-        "guard",
-    },
-    "sidecar": {
-        "errands",
-        "errors",
-        "config",
-        "http",
-        "fill",
-        "packs",
-        "shm",
-        "observe",
-        "cas",
-        "roles",
-        "guard",
-    },
+    "worker": ROLE,
+    "sidecar": ROLE,
     "supervisor": {"errors", "config", "http", "packs", "shm", "observe", "roles"},
     "demo": {"errors", "packs"},
     "drill": {"errors", "config"},

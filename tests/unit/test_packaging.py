@@ -116,3 +116,11 @@ def test_the_files_speak_of_this_project_only() -> None:
             text = path.read_bytes().decode("utf-8", "replace")
             found = FORBIDDEN.search(text)
             assert found is None, f"{path.relative_to(ROOT)}: {found and found.group()}"
+
+
+def test_every_dependency_is_named_with_its_reason() -> None:
+    told = (ROOT / "ARCHITECTURE.md").read_text().partition("## Libraries, and why")[2].lower()
+    lists = [settings()["options"]["install_requires"], *settings()["options.extras_require"].values()]
+    wanted = {re.split(r"[ ;\[<>=!]", line)[0].lower() for text in lists for line in text.split("\n") if line}
+    missing = wanted - set(re.findall(r"[\w-]+", told))
+    assert {name for name in missing if not name.startswith("types-")} == set()

@@ -77,6 +77,19 @@ def test_an_address_knows_who_can_reach_it(address: str, is_loopback: bool, is_w
 
 
 @pytest.mark.parametrize(
+    ("address", "reached"),
+    [
+        ("0.0.0.0:8080", "127.0.0.1:8080"),
+        ("[::]:8080", "[::1]:8080"),
+        ("192.0.2.7:8080", "192.0.2.7:8080"),
+        ("edge.example:8080", "edge.example:8080"),
+    ],
+)
+def test_a_wildcard_is_reached_over_the_loopback(address: str, reached: str) -> None:
+    assert str(addresses.parse_address(address).from_here) == reached
+
+
+@pytest.mark.parametrize(
     ("given_name", "name"),
     [
         ("Tiles.Example.ORG", "tiles.example.org"),

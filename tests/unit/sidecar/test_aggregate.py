@@ -9,11 +9,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from edge_server.cas.telemetry import teller
 from edge_server.config.schema import Config
-from edge_server.observe.metrics import ASSETS, DECLARED, metrics, name_process
+from edge_server.observe.metrics import ASSETS, DECLARED, metrics
 from edge_server.observe.tally import Tally
 from edge_server.shm.fill_index import FillIndex, Word
 from edge_server.shm.scoreboard import Field, Gate, Scoreboard, WorkerState
 from edge_server.sidecar.aggregate import Exposition, show_zeros
+from tests.children import in_child
 
 
 def scrape(
@@ -31,15 +32,13 @@ def scrape(
 
 
 def count_in_child(identity: str, requests: int) -> None:
-    pid = os.fork()
-    if pid == 0:
-        name_process(identity)
+    def work() -> None:
         tally = Tally()
         for _ in range(requests):
             tally.record(ASSETS, "GET", 200, 0.0001, 10, hit="pack")
         tally.fold()
-        os._exit(0)
-    assert os.waitpid(pid, 0)[1] == 0
+
+    in_child(identity, work)
 
 
 def test_counts_of_all_processes_are_summed(metrics_dir: Path, scoreboard: Scoreboard) -> None:

@@ -48,6 +48,16 @@ def test_every_missing_digest_is_computed() -> None:
     assert entries.hashed == [3, 5]
 
 
+def test_a_sandbox_that_forbids_the_priority_stops_no_hashing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(*args: object) -> None:
+        raise PermissionError("not in this sandbox")
+
+    monkeypatch.setattr("os.setpriority", forbid)
+    work = Hashing(Entries({1: b"1" * 32}))  # type: ignore[arg-type]
+    work.start()
+    eventually(lambda: work.pending == 0)
+
+
 def test_an_entry_that_cannot_be_read_is_logged_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     logged: list[dict[str, Any]] = []
     monkeypatch.setattr(

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import os
 import random
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,10 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from edge_server.errors import ResourceError
-from edge_server.observe.metrics import METHODS, ROUTES, metrics, name_process
+from edge_server.observe.metrics import METHODS, ROUTES, metrics
 from edge_server.observe.tally import Tally
 from edge_server.sidecar.metric_files import MetricFiles
+from tests.children import in_child
 
 Told = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -31,15 +31,6 @@ def told(collected: Iterable[Metric]) -> Told:
 def by_the_library(folder: Path) -> Told:
     files = [str(path) for path in sorted(folder.glob("*.db")) if path.stat().st_size]
     return told(MultiProcessCollector.merge(files))  # type: ignore[no-untyped-call]
-
-
-def in_child(identity: str, work: Callable[[], None]) -> None:
-    pid = os.fork()
-    if pid == 0:
-        name_process(identity)
-        work()
-        os._exit(0)
-    assert os.waitpid(pid, 0)[1] == 0
 
 
 def count_at_random(seed: int) -> None:
