@@ -157,9 +157,9 @@ def test_a_request_during_a_reload_is_heeded_after_it(server: Server, settings: 
     server.signal(signal.SIGHUP)
     builder.kill()
     eventually(lambda: len([line for line in server.events("reload") if line.get("phase") == "begun"]) == 2)
+    child(server, "builder").kill()  # it waits for the pipe, as the first one did
     settings.path.unlink()
     settings.write()
-    child(server, "builder").kill()
     told = ended(server, 2)
     assert told["result"] == "failed"
     assert not told["running"]
