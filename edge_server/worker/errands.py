@@ -23,10 +23,10 @@ from edge_server import guard
 from edge_server.errands import ERRAND_BYTES, NOBODY, ErrandDone, HashEntry, ReadAhead, unpack
 from edge_server.errors import Cold, MessageInvalid, PackUnreadable, Refused, Rejection, Unhashed
 from edge_server.observe.logs import log
-from edge_server.observe.metrics import PARK_RESULTS, metrics
 from edge_server.shm.catalog import HASH_INLINE_BYTES, Catalog
 from edge_server.shm.scoreboard import Field, Row
 from edge_server.worker.files import AHEAD_BYTES, WINDOW_BYTES
+from edge_server.worker.park_counts import ParkCounts
 
 SILENT_S = 1.0  # a sidecar whose loop has not turned for so long is not asked, and not waited for
 _ROUNDS = 3  # of parking a request; what was read may be evicted before it is replayed
@@ -85,8 +85,7 @@ class Errands:
         self._replayed = (0, 0)  # the token of the replay that is being answered, and its rounds
         self._next_ticket = (secrets.randbits(32) << 20) + 1
         self._is_watching = False
-        self._counts = dict.fromkeys(PARK_RESULTS, 0)
-        self._counted = dict(self._counts)
+        self._counts = ParkCounts()
         guard.on_cold(self.on_cold)
 
     def wait(self, slow: Cold | Unhashed, started: float, corr_id: str) -> Rejection | None:
@@ -134,7 +133,7 @@ class Errands:
                 continue
             wait = self._ask(Cold(descriptor, offset, window, min(length - window, AHEAD_BYTES)))
             if wait is None:
-                self._counts["direct"] += guard.go_on(token, True)
+                self._counts.add("direct", guard.go_on(token, True))
             else:
                 wait.resting[token] = deadline_s
 
@@ -164,10 +163,10 @@ class Errands:
                 self._resume(token, wait.parked.pop(token), may_wait=False)
             for token in [token for token, deadline_s in wait.resting.items() if deadline_s <= now_s]:
                 del wait.resting[token]
-                self._counts["timeout"] += guard.give_up(token)
+                self._counts.add("timeout", guard.give_up(token))
             if not wait.parked and not wait.resting:
                 self._forget(wait)
-        self._fold()
+        self._counts.fold()
 
     def _park(self) -> int:
         self.last_token = guard.park()
@@ -210,16 +209,16 @@ class Errands:
             self._resume(token, parked, may_wait=not is_done)
         for token in wait.resting:
             has_gone_on = guard.go_on(token, not is_done)
-            self._counts["direct"] += has_gone_on and not is_done
+            self._counts.add("direct", has_gone_on and not is_done)
 
     def _resume(self, token: int, parked: _Parked, *, may_wait: bool) -> None:
         self._replays[token] = _Replay(parked.corr_id, parked.rounds, may_wait)
         if guard.resume(token):
             is_late = parked.deadline_s <= monotonic()
-            self._counts["direct" if may_wait else "timeout" if is_late else "read"] += 1
+            self._counts.add("direct" if may_wait else "timeout" if is_late else "read")
         else:
             del self._replays[token]
-            self._counts["gone"] += 1
+            self._counts.add("gone")
 
     def _forget(self, wait: _Wait) -> None:
         self._by_ticket.pop(wait.ticket, None)
@@ -237,13 +236,6 @@ class Errands:
 
     def _runner_ns(self) -> int:
         return max(self._runners(), default=0)
-
-    def _fold(self) -> None:
-        for result, count in self._counts.items():
-            grown = count - self._counted[result]
-            if grown:
-                metrics().edge_parks_total.labels(result).inc(grown)
-                self._counted[result] = count
 
 
 def _device(descriptor: int) -> int:

@@ -22,8 +22,9 @@ from edge_server import guard
 from edge_server.errors import MessageInvalid
 from edge_server.fill.messages import PACKET_BYTES, Ask, Done, Outcome
 from edge_server.observe.logs import log
-from edge_server.observe.metrics import PARK_RESULTS, metrics
+from edge_server.observe.metrics import metrics
 from edge_server.shm.scoreboard import Field, Row
+from edge_server.worker.park_counts import ParkCounts
 
 # A later request joins an Ask whose budget ends at most so much before its own; else it asks anew, and the
 # sidecar joins the two.
@@ -96,8 +97,7 @@ class Parking:
         self._next_ticket = secrets.randbits(32) << 20
         self.last_token = 0
         self._is_watching = False
-        self._counts = dict.fromkeys(PARK_RESULTS, 0)
-        self._counted = dict(self._counts)
+        self._counts = ParkCounts()
         self._joined = 0  # requests that share an Ask, since the last tick; the sidecar knows nothing of them
         _discard_packets(channel)
 
@@ -202,10 +202,10 @@ class Parking:
         self._results[token] = Result(done, parked.corr_id, parked.rounds)
         if guard.resume(token):
             is_own = done.reason in (_TIMEOUT, _UNAVAILABLE)
-            self._counts[done.reason if is_own else done.outcome.value] += 1
+            self._counts.add(done.reason if is_own else done.outcome.value)
         else:
             del self._results[token]
-            self._counts["gone"] += 1
+            self._counts.add("gone")
 
     def _forget(self, wait: _Wait) -> None:
         self._by_ticket.pop(wait.ask.ticket, None)
@@ -236,11 +236,7 @@ class Parking:
             self._unsent.popleft()
 
     def _fold(self) -> None:
-        for result, count in self._counts.items():
-            grown = count - self._counted[result]
-            if grown:
-                metrics().edge_parks_total.labels(result).inc(grown)
-                self._counted[result] = count
+        self._counts.fold()
         if self._joined:
             metrics().edge_fill_coalesced_total.inc(self._joined)
             self._joined = 0

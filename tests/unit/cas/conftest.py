@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +35,25 @@ def shelf(index: FillIndex, memory: Path, tmp_path: Path) -> Iterator[Shelf]:
     yield made
     made.close()
     assert not [name for name in os.listdir("/proc/self/fd") if "test-cas/" in _target(name)]
+
+
+@pytest.fixture
+def restart(shelf: Shelf) -> Iterator[Callable[[], Shelf]]:
+    """End the instance of a shelf, whose index and memory go with it, and begin another."""
+    made: list[Shelf] = []
+
+    def begin() -> Shelf:
+        shelf.close()
+        shutil.rmtree(shelf.memory, ignore_errors=True)
+        fresh = FillIndex.create(segment_name(f"test-cas-again-{len(made)}"), 200)
+        made.append(Shelf(fresh, shelf.memory, shelf.disk))
+        return made[-1]
+
+    yield begin
+    for each in made:
+        each.close()
+        each.index.segment.unlink()
+        each.index.close()
 
 
 def _target(name: str) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,30 +19,10 @@ from edge_server.cas.bodies import body_path
 from edge_server.cas.upkeep import Upkeep
 from edge_server.errors import BodyGone, NoRoom
 from edge_server.shm.fill_index import DISK, MEMORY, FillIndex, FillRecord, Flag, key_id
-from edge_server.shm.segment import segment_name
 from tests.servers import eventually
 from tests.stores import BLANK, KIB, Shelf, body_of, damage
 
 SMALL, BIG = 4 * KIB, 40 * KIB
-
-
-@pytest.fixture
-def restart(index: FillIndex, shelf: Shelf) -> Iterator[Callable[[], Shelf]]:
-    """End the instance of a shelf, whose index and memory go with it, and begin another."""
-    made: list[Shelf] = []
-
-    def begin() -> Shelf:
-        shelf.close()
-        shutil.rmtree(shelf.memory, ignore_errors=True)
-        fresh = FillIndex.create(segment_name(f"test-cas-again-{len(made)}"), 200)
-        made.append(Shelf(fresh, shelf.memory, shelf.disk))
-        return made[-1]
-
-    yield begin
-    for each in made:
-        each.close()
-        each.index.segment.unlink()
-        each.index.close()
 
 
 def test_a_successor_has_everything_its_predecessor_had(shelf: Shelf) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from edge_server.cas.bodies import body_path, seal
-from edge_server.shm.fill_index import FillIndex, key_id
-from edge_server.shm.segment import segment_name
+from edge_server.shm.fill_index import key_id
 from tests.stores import KIB, Shelf, body_of, damage
 
 BODY = body_of(1, 40 * KIB)
@@ -46,24 +44,6 @@ def _rewrite(path: Path, data: bytes) -> None:
     path.write_bytes(data)
     with path.open("rb") as file:
         seal(file.fileno(), digest)
-
-
-@pytest.fixture
-def restart(shelf: Shelf) -> Iterator[Callable[[], Shelf]]:
-    made: list[Shelf] = []
-
-    def begin() -> Shelf:
-        shelf.close()
-        shutil.rmtree(shelf.memory, ignore_errors=True)
-        fresh = FillIndex.create(segment_name("test-cas-power"), 200)
-        made.append(Shelf(fresh, shelf.memory, shelf.disk))
-        return made[-1]
-
-    yield begin
-    for each in made:
-        each.close()
-        each.index.segment.unlink()
-        each.index.close()
 
 
 @pytest.mark.parametrize("cut", [remove, empty, shorten, tear, zero], ids=lambda cut: cut.__name__)

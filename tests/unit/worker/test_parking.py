@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections import Counter
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +13,9 @@ from edge_server.fill.messages import PACKET_BYTES, Ask, Done, Kind, Outcome
 from edge_server.observe.metrics import PARK_RESULTS
 from edge_server.shm.scoreboard import SIDECAR_SLOT, Field, Scoreboard
 from edge_server.shm.segment import segment_name
-from edge_server.worker import parking
+from edge_server.worker import park_counts, parking
 from edge_server.worker.parking import Parking, Want
+from tests.counted import Counted
 
 WANT = Want("a", (("accept", "*/*"),), "", False)
 
@@ -43,13 +43,6 @@ class ScriptedGuard:
 
     def replay_of(self) -> int:
         return self.answering
-
-
-class Counted(Counter[str]):
-    """Stands in for a counter of prometheus_client with one label."""
-
-    def labels(self, result: str) -> SimpleNamespace:
-        return SimpleNamespace(inc=lambda count: self.update({result: count}))
 
 
 class World(SimpleNamespace):
@@ -101,7 +94,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         edge_parks_total=made.counted,
         edge_fill_coalesced_total=SimpleNamespace(inc=made.joined.append),
     )
-    monkeypatch.setattr(parking, "metrics", lambda: told)
+    for module in (parking, park_counts):
+        monkeypatch.setattr(module, "metrics", lambda: told)
     rows[0].set(Field.FILLING_NS, 11)
     far.send(b"for a worker before this one")
     made.parking = Parking(near, rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from types import SimpleNamespace
@@ -16,9 +15,10 @@ from edge_server.errands import ERRAND_BYTES, ErrandDone, HashEntry, ReadAhead, 
 from edge_server.errors import Cold, PackUnreadable, Refused, Rejection, Unhashed
 from edge_server.shm.scoreboard import SIDECAR_SLOT, Field, Scoreboard
 from edge_server.shm.segment import segment_name
-from edge_server.worker import errands
+from edge_server.worker import errands, park_counts
 from edge_server.worker.errands import Errands
 from edge_server.worker.files import AHEAD_BYTES, WINDOW_BYTES
+from tests.counted import Counted
 
 BIG = 9 << 20  # too big to be hashed by a worker
 
@@ -66,13 +66,6 @@ class ScriptedGuard:
 
     def replay_of(self) -> int:
         return self.answering
-
-
-class Counted(Counter[str]):
-    """Stands in for a counter of prometheus_client with one label."""
-
-    def labels(self, result: str) -> SimpleNamespace:
-        return SimpleNamespace(inc=lambda count: self.update({result: count}))
 
 
 class World(SimpleNamespace):
@@ -141,7 +134,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr(errands, "guard", made.guard)
     monkeypatch.setattr(errands, "monotonic", lambda: made.now_s)
     monkeypatch.setattr(errands, "monotonic_ns", lambda: int(made.now_s * 1e9))
-    monkeypatch.setattr(errands, "metrics", lambda: SimpleNamespace(edge_parks_total=made.counted))
+    monkeypatch.setattr(park_counts, "metrics", lambda: SimpleNamespace(edge_parks_total=made.counted))
     rows[0].set(Field.ERRANDS_NS, 11)
     made.beat()
     catalog: Any = SimpleNamespace(generation=3, hash_entry=hashed.append)
